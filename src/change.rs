@@ -1,0 +1,84 @@
+//! What a watcher says: our words, not a library's.
+
+use crate::path::RelPath;
+
+/// "This path may differ now". Never "do this operation": whoever acts on it looks at the source first.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Change {
+    /// What may differ.
+    pub path: RelPath,
+    /// How much of it.
+    pub extent: Extent,
+    /// Whether content was seen to be written or put in place. rsync compares times in whole seconds, so only this
+    /// tells it of a second write of the same size within the second of the first: such paths are sent with
+    /// `--ignore-times`.
+    pub written: bool,
+    /// The inode of a file that had several names when the watcher looked: what is done through this name shows under
+    /// the others, even if this one is gone before anybody acts on it.
+    pub linked: Option<u64>,
+}
+
+impl Change {
+    /// The entry itself may differ: its kind, its attributes, whether it is there.
+    #[must_use]
+    pub fn entry(path: RelPath) -> Self {
+        Self {
+            path,
+            extent: Extent::Entry,
+            written: false,
+            linked: None,
+        }
+    }
+
+    /// The entry's content was written, or another file was put in its place.
+    #[must_use]
+    pub fn written(path: RelPath) -> Self {
+        Self {
+            path,
+            extent: Extent::Entry,
+            written: true,
+            linked: None,
+        }
+    }
+
+    /// The entry and everything that is or was below it may differ.
+    #[must_use]
+    pub fn subtree(path: RelPath) -> Self {
+        Self {
+            path,
+            extent: Extent::Subtree,
+            written: false,
+            linked: None,
+        }
+    }
+}
+
+/// How far below a path a change may reach.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Extent {
+    /// The entry alone.
+    Entry,
+    /// The entry and everything below it, also what is only at the receiver.
+    Subtree,
+}
+
+/// What a watcher reports besides changes.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum WatchEvent {
+    /// Paths that may differ now.
+    Changes(Vec<Change>),
+    /// Every directory of the source is watched now; so many.
+    Scanned {
+        /// Number of watched directories.
+        directories: u64,
+    },
+    /// The kernel dropped events: anything may differ. The watcher walks the tree again by itself.
+    Overflowed,
+    /// This many directories are not watched, since the kernel allows no more watches.
+    LimitReached {
+        /// Directories without a watch.
+        unwatched: u64,
+    },
+    /// The root's name was removed, moved away, unmounted or taken by another directory, or may have been.
+    RootGone,
+}

@@ -1,0 +1,122 @@
+//! The command line: what there is to say, and the exit codes of it.
+
+use std::ffi::OsString;
+use std::path::PathBuf;
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+
+pub mod check;
+pub mod run;
+
+/// Exit codes, as in sysexits.h.
+pub mod exit {
+    /// Something failed.
+    pub const FAILED: u8 = 1;
+    /// The command line is wrong.
+    pub const USAGE: u8 = 64;
+    /// The configuration is wrong: a restart does not help.
+    pub const CONFIG: u8 = 78;
+}
+
+/// Mirrors directory trees to rsync remotes as they change.
+#[derive(Debug, Parser)]
+#[command(name = "sersync", version, disable_help_subcommand = true)]
+pub struct Cli {
+    /// What to do.
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+/// What to do.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Mirror what a configuration says, in the foreground
+    Run(RunArgs),
+    /// Show every problem of a configuration with its line and column
+    Check {
+        /// An instance name, which stands for /etc/sersync/NAME.xml, or a file
+        #[arg(value_name = "INSTANCE|FILE")]
+        config: OsString,
+    },
+    /// Mirror a directory without a configuration
+    Mirror {
+        /// The directory
+        source: PathBuf,
+        /// An absolute path, [USER@]HOST::MODULE[/PATH], or rsync://[USER@]HOST[:PORT]/MODULE[/PATH]
+        #[arg(required = true)]
+        targets: Vec<OsString>,
+        /// How.
+        #[command(flatten)]
+        how: HowArgs,
+    },
+}
+
+/// Arguments of `sersync run`.
+#[derive(Debug, Args)]
+pub struct RunArgs {
+    /// Read /etc/sersync/INSTANCE.xml
+    #[arg(required_unless_present = "config", conflicts_with = "config")]
+    pub instance: Option<String>,
+    /// Read this file
+    #[arg(short, long, value_name = "FILE")]
+    pub config: Option<PathBuf>,
+    /// How.
+    #[command(flatten)]
+    pub how: HowArgs,
+}
+
+/// Arguments of whatever mirrors.
+#[derive(Debug, Args)]
+pub struct HowArgs {
+    /// Push everything before following the changes
+    #[arg(long, value_enum, default_value = "yes")]
+    pub initial: YesNo,
+    /// At most so many rsync processes at once
+    #[arg(short = 'n', long = "processes", value_name = "N", default_value_t = 10,
+          value_parser = clap::value_parser!(u16).range(1..=1000))]
+    pub processes: u16,
+    /// The bus to be controlled on: system, session, none, or an address (only `none` does something so far)
+    #[arg(long, default_value = "none")]
+    pub bus: String,
+    /// Where state is kept between starts (nothing is kept so far)
+    #[arg(long, value_name = "DIR")]
+    pub state_dir: Option<PathBuf>,
+}
+
+/// Yes or no.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum YesNo {
+    /// Yes.
+    Yes,
+    /// No.
+    No,
+}
+
+/// The file an instance name stands for.
+///
+/// # Errors
+/// What is wrong with the name.
+pub fn instance_file(name: &str) -> Result<PathBuf, String> {
+    let mut bytes = name.bytes();
+    let starts_well = bytes
+        .next()
+        .is_some_and(|byte| byte.is_ascii_alphabetic() || byte == b'_');
+    if starts_well && bytes.all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'_' | b'-'))
+    {
+        return Ok(PathBuf::from(format!("/etc/sersync/{name}.xml")));
+    }
+    Err(format!(
+        "`{name}` is no instance name: use a letter or `_` first, then letters, digits, `_` and `-`"
+    ))
+}
+
+/// The file that `check` is to read: a name without `/` and `.` is an instance.
+///
+/// # Errors
+/// What is wrong with the instance name.
+pub fn config_file(given: &OsString) -> Result<PathBuf, String> {
+    match given.to_str() {
+        Some(name) if !name.contains(['/', '.']) => instance_file(name),
+        _ => Ok(PathBuf::from(given)),
+    }
+}

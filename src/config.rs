@@ -1,0 +1,249 @@
+//! Validated configuration: what the rest of the program may rely on.
+//!
+//! A value of [`Config`] cannot be wrong: every source is absolute, every remote has a target, no two targets
+//! overlap, and the user's rsync options have passed the allow-list of [`params`].
+//!
+//! ```text
+//!  bytes ─ encoding ─► text ─ xml ─► HeadXml ─ validate ─► Config, warnings, what cannot be done yet
+//!                        └───────────────┴──────────┴────► every Problem with its line and column
+//! ```
+
+use std::fmt;
+use std::fs::File;
+use std::io::{self, Read};
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+mod command_line;
+mod encoding;
+mod escape;
+mod overlap;
+pub mod params;
+pub mod plugin;
+mod problem;
+mod remote;
+mod suggest;
+mod target;
+mod validate;
+mod values;
+mod xml;
+
+pub use params::Params;
+pub use plugin::{PluginConfig, PluginKind};
+pub use problem::{ConfigError, Position, Problem, Severity};
+pub use target::Target;
+
+use escape::Escaped;
+use problem::{At, Problems};
+
+/// No configuration is that long; a log or a disk image given by mistake is.
+const MAX_FILE_BYTES: u64 = 4 * 1024 * 1024;
+
+/// Everything one instance does.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Config {
+    /// One entry for each `localpath`, in the order of the file.
+    pub mirrors: Vec<MirrorConfig>,
+    /// `<debug start="true"/>`: log at debug level.
+    pub debug: bool,
+    /// `failLog timeToExecute`: how often a path that failed by itself is tried again.
+    pub retry_period: Duration,
+    /// `failLog path`. The original wrote a shell script there; nothing of ours does.
+    pub fail_log_path: PathBuf,
+    /// `<filter start="true">`.
+    pub filter: Option<FilterConfig>,
+    /// `<crontab start="true">`.
+    pub crontab: Option<CrontabConfig>,
+    /// The `<plugin>` definitions that are in order, at most one of a kind.
+    pub plugins: Vec<PluginConfig>,
+    /// The plugins to run after files were sent; each is among [`plugins`](Self::plugins).
+    pub started_plugins: Vec<PluginKind>,
+}
+
+/// One `localpath` and where it goes.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct MirrorConfig {
+    /// Absolute path of the source directory.
+    pub source: PathBuf,
+    /// Where the source goes; never empty.
+    pub remotes: Vec<RemoteConfig>,
+    /// Which events count.
+    pub switches: Switches,
+}
+
+impl MirrorConfig {
+    /// The source on one line, with bytes that are no text escaped.
+    #[must_use]
+    pub fn display_source(&self) -> impl fmt::Display + '_ {
+        Escaped::path(&self.source)
+    }
+}
+
+/// The `<inotify>` element. The default is that of the stock file.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[expect(
+    clippy::struct_excessive_bools,
+    reason = "eight independent switches of the original"
+)]
+pub struct Switches {
+    /// `delete`
+    pub delete: bool,
+    /// `createFolder`
+    pub create_folder: bool,
+    /// `createFile`
+    pub create_file: bool,
+    /// `closeWrite`
+    pub close_write: bool,
+    /// `moveFrom`
+    pub move_from: bool,
+    /// `moveTo`
+    pub move_to: bool,
+    /// `attrib`
+    pub attrib: bool,
+    /// `modify`
+    pub modify: bool,
+}
+
+impl Default for Switches {
+    fn default() -> Self {
+        Self {
+            delete: true,
+            create_folder: true,
+            create_file: false,
+            close_write: true,
+            move_from: true,
+            move_to: true,
+            attrib: false,
+            modify: false,
+        }
+    }
+}
+
+/// One target of a mirror and how rsync is to reach it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RemoteConfig {
+    /// Where the files go.
+    pub target: Target,
+    /// The user's options for every run, as the allow-list let them through.
+    pub params: Params,
+    /// `--timeout` of every run.
+    pub timeout: Duration,
+}
+
+/// `<filter>`: what is not mirrored.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct FilterConfig {
+    /// Regular expressions in the original's dialect, as written.
+    pub excludes: Vec<String>,
+}
+
+/// `<crontab>`: a full push every so often.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct CrontabConfig {
+    /// From one push to the next.
+    pub period: Duration,
+    /// Patterns of rsync, as written in `crontabfilter`.
+    pub excludes: Vec<String>,
+}
+
+/// A configuration that is in order, and what is to be said about it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Loaded {
+    /// The configuration.
+    pub config: Config,
+    /// What has no effect or is a risk, in the order of the file.
+    pub warnings: Vec<Problem>,
+    unsupported: Vec<Problem>,
+}
+
+impl Loaded {
+    /// What the file asks for and this version cannot do yet. Such a file is valid, but must not be run.
+    #[must_use]
+    pub fn unsupported(&self) -> &[Problem] {
+        &self.unsupported
+    }
+
+    /// The configuration and its warnings, if this version can do all it asks for.
+    ///
+    /// # Errors
+    ///
+    /// What it cannot do.
+    pub fn into_runnable(self) -> Result<(Config, Vec<Problem>), ConfigError> {
+        if self.unsupported.is_empty() {
+            Ok((self.config, self.warnings))
+        } else {
+            Err(ConfigError::new(self.unsupported))
+        }
+    }
+}
+
+impl Config {
+    /// Reads and checks the file `path`.
+    ///
+    /// # Errors
+    ///
+    /// Every problem of the file at once; also a file that cannot be read.
+    pub fn load(path: &Path) -> Result<Loaded, ConfigError> {
+        match read_file(path) {
+            Ok(bytes) => Self::from_bytes(path, bytes),
+            Err(error) => Err(ConfigError::new(vec![Problem {
+                file: Some(path.to_path_buf()),
+                position: None,
+                severity: Severity::Error,
+                text: format!("failed to read the file: {error}"),
+            }])),
+        }
+    }
+
+    /// As [`load`](Self::load), with the content of the file `path`.
+    fn from_bytes(path: &Path, bytes: Vec<u8>) -> Result<Loaded, ConfigError> {
+        let decoded = encoding::decode(bytes).map_err(|error| {
+            ConfigError::new(vec![Problem {
+                file: Some(path.to_path_buf()),
+                position: Some(error.position),
+                severity: Severity::Error,
+                text: error.text,
+            }])
+        })?;
+        let mut problems = Problems::in_file(path, &decoded.text);
+        if let Some(warning) = decoded.warning {
+            problems.warning(At(0), warning);
+        }
+        let config = xml::parse(&decoded.text, &mut problems)
+            .map(|head| validate::validate(&head, decoded.converted, &mut problems));
+        let findings = problems.finish();
+        match config {
+            Some(config) if !findings.has_errors => Ok(Loaded {
+                config,
+                warnings: findings.problems,
+                unsupported: findings.unsupported,
+            }),
+            _ => Err(ConfigError::new(findings.into_all())),
+        }
+    }
+}
+
+fn read_file(path: &Path) -> io::Result<Vec<u8>> {
+    let mut bytes = Vec::new();
+    File::open(path)?
+        .take(MAX_FILE_BYTES + 1)
+        .read_to_end(&mut bytes)?;
+    if bytes.len() as u64 > MAX_FILE_BYTES {
+        return Err(io::Error::other(format!(
+            "it is longer than {MAX_FILE_BYTES} bytes, so it is no configuration"
+        )));
+    }
+    Ok(bytes)
+}
+
+/// A word of the user's for a message: in backquotes, on one line, not too long.
+fn quote(text: &str) -> String {
+    /// Enough to recognize the word.
+    const MAX_CHARACTERS: usize = 80;
+    let shown: String = text.chars().take(MAX_CHARACTERS).collect();
+    let rest = if shown.len() < text.len() { "…" } else { "" };
+    format!("`{}{rest}`", Escaped::text(&shown))
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,133 @@
+//! A configuration without a file: `sersync mirror SOURCE TARGET…`.
+
+use std::ffi::OsString;
+use std::path::{Path, absolute};
+
+use super::escape::Escaped;
+use super::overlap::{self, Placed};
+use super::problem::{At, ConfigError, Problems};
+use super::remote::DEFAULT_TIMEOUT;
+use super::validate::{STOCK_FAIL_LOG, STOCK_RETRY_PERIOD};
+use super::values::absolute_path;
+use super::{Config, MirrorConfig, Params, RemoteConfig, Switches, Target};
+
+/// rsync's options, where nobody gave any.
+const PARAMS: &str = "-a";
+
+/// There are no places in a command line.
+const NOWHERE: At = At(0);
+
+impl Config {
+    /// The configuration of `sersync mirror SOURCE TARGET…`: everything is mirrored, modes and times included.
+    ///
+    /// A relative source is taken from the working directory. A target is an absolute path,
+    /// `[user@]host::module[/path]` or `rsync://[user@]host[:port]/module[/path]`.
+    ///
+    /// # Errors
+    ///
+    /// Every problem of the arguments at once.
+    pub fn for_mirror(source: &Path, targets: &[OsString]) -> Result<Self, ConfigError> {
+        let mut problems = Problems::in_command_line();
+        let source = absolute(source)
+            .map_err(|_| "is empty; write the directory to mirror".to_owned())
+            .and_then(|source| absolute_path(&source))
+            .map_err(|reason| problems.error(NOWHERE, format!("the source {reason}")))
+            .ok();
+        let targets = read_targets(targets, &mut problems);
+        report_overlaps(source.as_deref(), &targets, &mut problems);
+
+        let findings = problems.finish();
+        let Some(source) = source.filter(|_| !findings.has_errors) else {
+            return Err(ConfigError::new(findings.problems));
+        };
+        let params = Params::check(PARAMS, false).params;
+        let remotes = targets.into_iter().map(|target| RemoteConfig {
+            target,
+            params: params.clone(),
+            timeout: DEFAULT_TIMEOUT,
+        });
+        let mirror = MirrorConfig {
+            source,
+            remotes: remotes.collect(),
+            switches: Switches {
+                attrib: true,
+                ..Switches::default()
+            },
+        };
+        Ok(Self {
+            mirrors: vec![mirror],
+            debug: false,
+            retry_period: STOCK_RETRY_PERIOD,
+            fail_log_path: STOCK_FAIL_LOG.into(),
+            filter: None,
+            crontab: None,
+            plugins: Vec::new(),
+            started_plugins: Vec::new(),
+        })
+    }
+}
+
+fn read_targets(targets: &[OsString], problems: &mut Problems<'_>) -> Vec<Target> {
+    if targets.is_empty() {
+        problems.error(
+            NOWHERE,
+            "no target; write an absolute path, host::module or rsync://host/module",
+        );
+    }
+    let mut read = Vec::new();
+    for argument in targets {
+        match Target::from_argument(argument) {
+            Ok(target) => read.push(target),
+            Err(reason) => {
+                let shown = Escaped::path(Path::new(argument));
+                problems.error(NOWHERE, format!("the target `{shown}` {reason}"));
+            }
+        }
+    }
+    read
+}
+
+fn report_overlaps(source: Option<&Path>, targets: &[Target], problems: &mut Problems<'_>) {
+    let sources: Vec<_> = source
+        .map(|what| Placed { at: NOWHERE, what })
+        .into_iter()
+        .collect();
+    let targets: Vec<_> = targets
+        .iter()
+        .map(|what| Placed { at: NOWHERE, what })
+        .collect();
+    overlap::check(&sources, &targets, problems);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_command_line_becomes_a_configuration() {
+        let targets = ["/backup/data".into(), "u@host::m".into()];
+        let config = Config::for_mirror(Path::new("/data/"), &targets).unwrap();
+        let mirror = &config.mirrors[0];
+        assert_eq!(mirror.source, Path::new("/data"));
+        assert_eq!(mirror.remotes[1].target.to_string(), "u@host::m");
+        assert_eq!(mirror.remotes[0].params.args(), ["-a"]);
+        assert!(mirror.switches.attrib);
+    }
+
+    #[test]
+    fn a_relative_source_is_taken_from_the_working_directory() {
+        let config = Config::for_mirror(Path::new("./www/"), &["host::m".into()]).unwrap();
+        let here = std::env::current_dir().unwrap();
+        assert_eq!(config.mirrors[0].source, here.join("www"));
+    }
+
+    #[test]
+    fn every_problem_of_a_command_line_comes_at_once() {
+        let targets = ["data".into(), "root@host:/x".into(), "/data/copy".into()];
+        let error = Config::for_mirror(Path::new("/data"), &targets).unwrap_err();
+        assert_eq!(error.problems().len(), 3, "{error}");
+        let error = Config::for_mirror(Path::new("../data"), &[]).unwrap_err();
+        assert_eq!(error.problems().len(), 2, "{error}");
+        assert!(Config::for_mirror(Path::new(""), &["host::m".into()]).is_err());
+    }
+}

@@ -1,0 +1,346 @@
+//! From the raw file to a valid [`Config`]: defaults, values, and what must not stand together.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use super::overlap::{self, Placed};
+use super::plugin::{self, PluginConfig, PluginKind, expressions};
+use super::problem::{At, Problems};
+use super::remote::{self, RsyncSettings};
+use super::values::{boolean, minutes, path, text};
+use super::xml::{
+    Attribute, CrontabXml, FailLogXml, FileSystemXml, HeadXml, HostXml, InotifyXml, LocalPathXml,
+    PatternsXml, SersyncXml, StartPluginXml, SwitchXml,
+};
+use super::{Config, CrontabConfig, FilterConfig, MirrorConfig, Switches, quote};
+
+/// `failLog timeToExecute` of the stock file.
+pub(super) const STOCK_RETRY_PERIOD: Duration = Duration::from_secs(60 * 60);
+/// `failLog path` of the stock file.
+pub(super) const STOCK_FAIL_LOG: &str = "/tmp/rsync_fail_log.sh";
+/// `crontab schedule` of the stock file.
+const STOCK_SCHEDULE: Duration = Duration::from_secs(600 * 60);
+
+/// Checks `head`. What is returned is to be used only if `problems` holds no error.
+///
+/// `converted` says that the file is not UTF-8, so its names are not the bytes that stand in it.
+pub(super) fn validate(head: &HeadXml, converted: bool, problems: &mut Problems<'_>) -> Config {
+    what_has_no_effect(head, problems);
+    let debug = head
+        .debug
+        .as_ref()
+        .is_some_and(|debug| problems.start(debug));
+    let switches = switches(head.inotify.as_ref(), problems);
+    let filter = head
+        .filter
+        .as_ref()
+        .and_then(|element| filter(element, problems));
+    let sersync = head.sersync.as_ref();
+    if sersync.is_none() {
+        problems.error(
+            head.at,
+            "missing element `sersync`; write <sersync><localpath watch=\"/data\"><remote ip=\"10.0.0.41\" name=\"backup\"/></localpath></sersync>",
+        );
+    }
+    let fail_log = sersync.and_then(|sersync| sersync.fail_log.as_ref());
+    let (fail_log_path, retry_period) = fail_log_settings(fail_log, problems);
+    let started_plugins = started_plugins(head, sersync, problems);
+    Config {
+        mirrors: sersync
+            .map(|sersync| mirrors(sersync, switches, converted, problems))
+            .unwrap_or_default(),
+        debug,
+        retry_period,
+        fail_log_path,
+        filter,
+        crontab: sersync.and_then(|sersync| crontab(sersync.crontab.as_ref()?, problems)),
+        plugins: plugins(head, &started_plugins, problems),
+        started_plugins,
+    }
+}
+
+/// Elements that the original reads and does nothing with; said only where somebody set them to something.
+fn what_has_no_effect(head: &HeadXml, problems: &mut Problems<'_>) {
+    let mut has_no_effect = |attribute: &Option<Attribute>, stock: &str, why: &str| {
+        if let Some(Attribute { name, value, at }) = attribute
+            && value != stock
+        {
+            problems.warning(*at, format!("`{name}` has no effect: {why}"));
+        }
+    };
+    if let Some(HostXml { host_ip, port }) = &head.host {
+        has_no_effect(
+            host_ip,
+            "localhost",
+            "nothing listens there; control is over D-Bus",
+        );
+        has_no_effect(port, "8008", "nothing listens there; control is over D-Bus");
+    }
+    if let Some(FileSystemXml { xfs }) = &head.file_system {
+        has_no_effect(xfs, "false", "every file system is read in the same way");
+        xfs.as_ref().map(|xfs| problems.value(xfs, boolean));
+    }
+    if let Some(version) = head
+        .version
+        .as_ref()
+        .filter(|version| version.value != "2.5")
+    {
+        problems.warning(
+            version.at,
+            format!("`version` {} is read as 2.5", quote(&version.value)),
+        );
+    }
+}
+
+fn switches(inotify: Option<&InotifyXml>, problems: &mut Problems<'_>) -> Switches {
+    let stock = Switches::default();
+    let Some(inotify) = inotify else { return stock };
+    let mut switch = |element: &Option<SwitchXml>, stock: bool| {
+        element
+            .as_ref()
+            .map_or(stock, |element| problems.start(element))
+    };
+    Switches {
+        delete: switch(&inotify.delete, stock.delete),
+        create_folder: switch(&inotify.create_folder, stock.create_folder),
+        create_file: switch(&inotify.create_file, stock.create_file),
+        close_write: switch(&inotify.close_write, stock.close_write),
+        move_from: switch(&inotify.move_from, stock.move_from),
+        move_to: switch(&inotify.move_to, stock.move_to),
+        attrib: switch(&inotify.attrib, stock.attrib),
+        modify: switch(&inotify.modify, stock.modify),
+    }
+}
+
+fn filter(element: &PatternsXml, problems: &mut Problems<'_>) -> Option<FilterConfig> {
+    let excludes = expressions(element, problems)?;
+    problems.unsupported(
+        element.switch.at,
+        "`filter` is not carried out by this version yet; --exclude='…' in `commonParams` is",
+    );
+    Some(FilterConfig { excludes })
+}
+
+fn fail_log_settings(
+    fail_log: Option<&FailLogXml>,
+    problems: &mut Problems<'_>,
+) -> (PathBuf, Duration) {
+    let path = fail_log.and_then(|fail_log| problems.value(fail_log.path.as_ref()?, path));
+    let period =
+        fail_log.and_then(|fail_log| problems.value(fail_log.time_to_execute.as_ref()?, minutes));
+    (
+        path.unwrap_or_else(|| STOCK_FAIL_LOG.into()),
+        period.unwrap_or(STOCK_RETRY_PERIOD),
+    )
+}
+
+fn crontab(crontab: &CrontabXml, problems: &mut Problems<'_>) -> Option<CrontabConfig> {
+    let on = problems.start(&crontab.switch);
+    let (period, excludes) = problems.check_if_on(on, |problems| {
+        let period = crontab.schedule.as_ref();
+        let period = period.filter(|period| on || !period.value.is_empty());
+        (
+            period.and_then(|period| problems.value(period, minutes)),
+            crontab
+                .filter
+                .as_ref()
+                .and_then(|filter| expressions(filter, problems)),
+        )
+    });
+    if !on {
+        return None;
+    }
+    problems.unsupported(
+        crontab.switch.at,
+        "`crontab` is not carried out by this version yet; write start=\"false\"",
+    );
+    Some(CrontabConfig {
+        period: period.unwrap_or(STOCK_SCHEDULE),
+        excludes: excludes.unwrap_or_default(),
+    })
+}
+
+fn started_plugins(
+    head: &HeadXml,
+    sersync: Option<&SersyncXml>,
+    problems: &mut Problems<'_>,
+) -> Vec<PluginKind> {
+    let mut started = Vec::new();
+    for StartPluginXml { switch, name } in sersync
+        .map(|sersync| sersync.plugins.as_slice())
+        .unwrap_or_default()
+    {
+        let on = problems.start(switch);
+        let kind = problems.check_if_on(on, |problems| {
+            problems.required(
+                switch.at,
+                "name",
+                name.as_ref(),
+                "command",
+                PluginKind::from_name,
+            )
+        });
+        let Some(kind) = kind.filter(|_| on) else {
+            continue;
+        };
+        if started.contains(&kind) {
+            problems.error(
+                switch.at,
+                format!(
+                    "the plugin `{}` is started twice; remove one of them",
+                    kind.name()
+                ),
+            );
+            continue;
+        }
+        if !head
+            .plugins
+            .iter()
+            .any(|plugin| plugin::kind_of(plugin) == Some(kind))
+        {
+            problems.error(
+                switch.at,
+                format!("the plugin `{0}` is started but not defined; write <plugin name=\"{0}\"> in `head`", kind.name()),
+            );
+        }
+        problems.unsupported(
+            switch.at,
+            format!(
+                "the plugin `{}` is not carried out by this version yet; write start=\"false\"",
+                kind.name()
+            ),
+        );
+        started.push(kind);
+    }
+    started
+}
+
+fn plugins(
+    head: &HeadXml,
+    started: &[PluginKind],
+    problems: &mut Problems<'_>,
+) -> Vec<PluginConfig> {
+    let mut plugins: Vec<PluginConfig> = Vec::new();
+    for element in &head.plugins {
+        let Some(plugin) = plugin::validate(element, started, problems) else {
+            continue;
+        };
+        if plugins.iter().any(|other| other.kind() == plugin.kind()) {
+            let name = plugin.kind().name();
+            problems.error(
+                element.at,
+                format!("the plugin `{name}` is defined twice; remove one of them"),
+            );
+            continue;
+        }
+        plugins.push(plugin);
+    }
+    plugins
+}
+
+fn mirrors(
+    sersync: &SersyncXml,
+    switches: Switches,
+    converted: bool,
+    problems: &mut Problems<'_>,
+) -> Vec<MirrorConfig> {
+    if sersync.local_paths.is_empty() {
+        problems.error(
+            sersync.at,
+            "missing element `localpath`; write <localpath watch=\"/data\"><remote ip=\"10.0.0.41\" name=\"backup\"/></localpath>",
+        );
+    }
+    let rsync = RsyncSettings::validate(sersync.rsync.as_ref(), problems);
+    let read: Vec<Read> = sersync
+        .local_paths
+        .iter()
+        .map(|local_path| read_mirror(local_path, &rsync, converted, problems))
+        .collect();
+    report_overlaps(&read, problems);
+    read.into_iter()
+        .filter_map(|read| {
+            let (_, source) = read.source?;
+            let remotes = read.remotes.into_iter().map(|(_, remote)| remote).collect();
+            Some(MirrorConfig {
+                source,
+                remotes,
+                switches,
+            })
+        })
+        .collect()
+}
+
+/// A `localpath` with the places of its parts, as far as they are usable.
+struct Read {
+    source: Option<(At, PathBuf)>,
+    remotes: Vec<(At, super::RemoteConfig)>,
+}
+
+fn read_mirror(
+    local_path: &LocalPathXml,
+    rsync: &RsyncSettings,
+    converted: bool,
+    problems: &mut Problems<'_>,
+) -> Read {
+    let watch = local_path.watch.as_ref();
+    let source = problems.required(local_path.at, "watch", watch, "/data", path);
+    if let Some(watch) = watch.filter(|_| converted) {
+        note_converted_name(watch, problems);
+    }
+    if local_path.remotes.is_empty() {
+        problems.error(
+            local_path.at,
+            "missing element `remote`; write <remote ip=\"10.0.0.41\" name=\"backup\"/>, or <remote path=\"/backup\"/> for a directory of this machine",
+        );
+    }
+    let remotes = local_path.remotes.iter().filter_map(|remote| {
+        for name in [&remote.name, &remote.path]
+            .into_iter()
+            .flatten()
+            .filter(|_| converted)
+        {
+            note_converted_name(name, problems);
+        }
+        Some((remote.at, remote::validate(remote, rsync, problems)?))
+    });
+    let remotes = remotes.collect();
+    Read {
+        source: source.map(|source| (watch.map_or(local_path.at, |watch| watch.at), source)),
+        remotes,
+    }
+}
+
+/// A file that is not UTF-8 shows other bytes than we use.
+fn note_converted_name(attribute: &Attribute, problems: &mut Problems<'_>) {
+    if attribute.value.is_ascii() || text(&attribute.value).is_err() {
+        return;
+    }
+    problems.warning(
+        attribute.at,
+        format!(
+            "`{}` stands for the UTF-8 name {}; a directory whose name has the bytes of this file's encoding is another one",
+            attribute.name,
+            quote(&attribute.value)
+        ),
+    );
+}
+
+fn report_overlaps(read: &[Read], problems: &mut Problems<'_>) {
+    let sources: Vec<_> = read
+        .iter()
+        .filter_map(|read| read.source.as_ref())
+        .map(|(at, source)| Placed {
+            at: *at,
+            what: source.as_path(),
+        })
+        .collect();
+    let targets: Vec<_> = read
+        .iter()
+        .flat_map(|read| &read.remotes)
+        .map(|(at, remote)| Placed {
+            at: *at,
+            what: &remote.target,
+        })
+        .collect();
+    overlap::check(&sources, &targets, problems);
+}

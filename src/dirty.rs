@@ -1,0 +1,657 @@
+//! The dirty set: the coalesced changes of one lane that no run has taken yet. Pure: time is an argument.
+//!
+//! - A path stands in it once, however often it changes; a subtree subsumes what lies below it.
+//! - Memory is bounded: past [`DirtySet::limit`] entries, paths collapse to the deepest directories that suffice.
+//! - A path that changes again and again is due at once the first time, then at growing intervals, and always once
+//!   more when it has come to rest.
+//!
+//! One thing is not subsumed: an entry that was [`written`](Change::written) keeps its own place below a dirty
+//! subtree, since a recursive run compares times in seconds and could take two writes for one.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
+use std::time::{Duration, Instant};
+
+use crate::change::{Change, Extent};
+use crate::path::RelPath;
+
+/// The second sending of a path waits this long after the first; each further one twice as long.
+const FIRST_INTERVAL: Duration = Duration::from_millis(50);
+/// A path that has not changed for this long is sent, whatever its interval has grown to.
+const REST: Duration = Duration::from_secs(1);
+/// The intervals of a changing path grow to this, or to `RUN_SHARE` times the length of a run if that is longer.
+const SHORTEST_BOUND: Duration = Duration::from_secs(1);
+/// No interval is longer, so that even a file that takes minutes to compare is not stale for hours.
+const LONGEST_BOUND: Duration = Duration::from_secs(60);
+/// Sending a path that never rests takes at most one part in so many of a lane's time.
+const RUN_SHARE: u32 = 20;
+/// A path not sent for this long counts as quiet again: its next change goes at once.
+const MEMORY: Duration = Duration::from_secs(3);
+/// How many recently sent paths are remembered. Past it a path merely counts as quiet.
+const REMEMBERED: usize = 65_536;
+
+/// Which slot of a lane an entry goes to, once somebody has looked at it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Route {
+    /// Nothing known: small files, directories, links and whatever is gone.
+    Path,
+    /// A file so large that small ones must not wait for it.
+    Large,
+    /// A directory to be compared with all its content.
+    Tree,
+}
+
+/// An entry as it leaves the set.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct DirtyPath {
+    /// What may differ.
+    pub path: RelPath,
+    /// How far below it.
+    pub extent: Extent,
+    /// See [`Change::written`].
+    pub written: bool,
+    /// When it first differed.
+    pub since: Instant,
+    /// How often it had changed by the time it was sent.
+    pub tries: u8,
+}
+
+impl DirtyPath {
+    /// A path that differs, or may, since now.
+    #[must_use]
+    pub fn now(path: RelPath, extent: Extent) -> Self {
+        Self {
+            path,
+            extent,
+            written: false,
+            since: Instant::now(),
+            tries: 0,
+        }
+    }
+}
+
+#[derive(Debug)]
+struct Entry {
+    extent: Extent,
+    written: bool,
+    route: Route,
+    since: Instant,
+    tries: u8,
+    /// Not to be taken before; `None` is at once.
+    due: Option<Instant>,
+}
+
+/// What is remembered of a path after it was taken.
+#[derive(Debug)]
+struct Sent {
+    at: Instant,
+    interval: Duration,
+}
+
+/// See the module.
+#[derive(Debug)]
+pub struct DirtySet {
+    entries: BTreeMap<RelPath, Entry>,
+    /// How many of them are subtrees: with none, which is usual, no ancestor needs to be looked up.
+    subtrees: usize,
+    /// The entries with a due time, earliest first.
+    waiting: BTreeSet<(Instant, RelPath)>,
+    sent: HashMap<RelPath, Sent>,
+    /// Order in which `sent` is to be forgotten; may name a path again that was sent again.
+    sent_order: VecDeque<(Instant, RelPath)>,
+    longest_interval: Duration,
+    limit: usize,
+}
+
+impl DirtySet {
+    /// An empty set that collapses past `limit` entries.
+    #[must_use]
+    pub fn new(limit: usize) -> Self {
+        Self {
+            entries: BTreeMap::new(),
+            subtrees: 0,
+            waiting: BTreeSet::new(),
+            sent: HashMap::new(),
+            sent_order: VecDeque::new(),
+            longest_interval: SHORTEST_BOUND,
+            limit: limit.max(1),
+        }
+    }
+
+    /// Number of entries.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.entries.len()
+    }
+
+    /// Whether nothing is dirty.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.entries.is_empty()
+    }
+
+    /// When the oldest entry first differed.
+    #[must_use]
+    pub fn oldest(&self) -> Option<Instant> {
+        self.entries.values().map(|entry| entry.since).min()
+    }
+
+    /// Whether the whole source is dirty.
+    #[must_use]
+    pub fn is_everything(&self) -> bool {
+        self.entries
+            .get(&RelPath::root())
+            .is_some_and(|entry| entry.extent == Extent::Subtree)
+    }
+
+    /// A change came in at `now`.
+    pub fn insert(&mut self, change: Change, now: Instant) {
+        let due = self.due(&change, now);
+        let dirty = DirtyPath {
+            path: change.path,
+            extent: change.extent,
+            written: change.written,
+            since: now,
+            tries: 0,
+        };
+        self.merge(dirty, Route::Path, due);
+    }
+
+    /// A taken entry needs another look: it changed while it was sent. Like a change, so that one that never rests is
+    /// not tried all the time.
+    pub fn retry(&mut self, mut dirty: DirtyPath, now: Instant) {
+        dirty.tries = dirty.tries.saturating_add(1);
+        let DirtyPath {
+            path,
+            extent,
+            written,
+            ..
+        } = &dirty;
+        let change = Change {
+            path: path.clone(),
+            extent: *extent,
+            written: *written,
+            linked: None,
+        };
+        let due = self.due(&change, now);
+        self.merge(dirty, Route::Path, due);
+    }
+
+    /// A taken entry did not get through and is dirty as before, at once.
+    pub fn put_back(&mut self, dirty: DirtyPath, route: Route) {
+        self.merge(dirty, route, None);
+    }
+
+    /// Takes up to `most` entries of a route that are due at `now` and not `busy`.
+    pub fn take(
+        &mut self,
+        route: Route,
+        most: usize,
+        now: Instant,
+        busy: impl Fn(&RelPath) -> bool,
+    ) -> Vec<DirtyPath> {
+        self.release_due(now);
+        let ready = |(path, entry): &(&RelPath, &Entry)| {
+            entry.route == route && entry.due.is_none() && !busy(path)
+        };
+        let paths: Vec<RelPath> = self
+            .entries
+            .iter()
+            .filter(ready)
+            .map(|(path, _)| path.clone())
+            .take(most)
+            .collect();
+        self.forget(now);
+        let mut taken = Vec::with_capacity(paths.len());
+        for path in paths {
+            let Some(entry) = self.remove(&path) else {
+                continue;
+            };
+            self.remember(&path, now);
+            let Entry {
+                extent,
+                written,
+                since,
+                tries,
+                ..
+            } = entry;
+            taken.push(DirtyPath {
+                path,
+                extent,
+                written,
+                since,
+                tries,
+            });
+        }
+        taken
+    }
+
+    /// Whether [`take`](Self::take) of this route would find something now.
+    #[must_use]
+    pub fn has_ready(&self, route: Route, now: Instant, busy: impl Fn(&RelPath) -> bool) -> bool {
+        self.entries.iter().any(|(path, entry)| {
+            entry.route == route && entry.due.is_none_or(|due| due <= now) && !busy(path)
+        })
+    }
+
+    /// How many entries are due at once; those that wait for their interval are not counted.
+    #[must_use]
+    pub fn ready_len(&self) -> usize {
+        self.entries.len() - self.waiting.len()
+    }
+
+    /// When the first waiting entry becomes due.
+    #[must_use]
+    pub fn next_due(&self) -> Option<Instant> {
+        self.waiting.first().map(|(due, _)| *due)
+    }
+
+    /// Makes everything due at once, for an administrator who wants the replica equal now.
+    pub fn lift_intervals(&mut self) {
+        self.waiting.clear();
+        for entry in self.entries.values_mut() {
+            entry.due = None;
+        }
+    }
+
+    /// A run of this lane took so long: paths that never rest are sent the more rarely for it.
+    pub fn note_run(&mut self, length: Duration) {
+        self.longest_interval = (length * RUN_SHARE).clamp(SHORTEST_BOUND, LONGEST_BOUND);
+    }
+
+    /// When a change that comes in now is to be sent.
+    fn due(&self, change: &Change, now: Instant) -> Option<Instant> {
+        if change.extent == Extent::Subtree {
+            return None;
+        }
+        let sent = self.sent.get(&change.path)?;
+        let by_interval = sent.at + sent.interval.min(self.longest_interval);
+        Some(by_interval.min(now + REST)).filter(|due| *due > now)
+    }
+
+    fn merge(&mut self, dirty: DirtyPath, route: Route, due: Option<Instant>) {
+        let DirtyPath {
+            path,
+            extent,
+            mut written,
+            mut since,
+            mut tries,
+        } = dirty;
+        if !written && self.is_below_subtree(&path) {
+            return;
+        }
+        let (mut extent, mut route, mut due) = (extent, route, due);
+        if let Some(old) = self.remove(&path) {
+            // A change of the entry alone says nothing of its content any more when it is gone: a file written and
+            // then removed is still sent as written if another takes its place, which costs nothing.
+            extent = extent.max(old.extent);
+            written |= old.written;
+            since = since.min(old.since);
+            tries = tries.max(old.tries);
+            due = match (old.due, due) {
+                // Rest is counted from the last change, the interval from the last sending: `due` knows both.
+                (Some(_), Some(new)) => Some(new),
+                _ => None,
+            };
+            if old.route != route {
+                route = Route::Path;
+            }
+        }
+        if extent == Extent::Subtree {
+            self.subsume(&path);
+            self.subtrees += 1;
+        }
+        if let Some(due) = due {
+            self.waiting.insert((due, path.clone()));
+        }
+        self.entries.insert(
+            path,
+            Entry {
+                extent,
+                written,
+                route,
+                since,
+                tries,
+                due,
+            },
+        );
+        if self.entries.len() > self.limit {
+            self.collapse();
+        }
+    }
+
+    fn remove(&mut self, path: &RelPath) -> Option<Entry> {
+        let entry = self.entries.remove(path)?;
+        if entry.extent == Extent::Subtree {
+            self.subtrees -= 1;
+        }
+        if let Some(due) = entry.due {
+            self.waiting.remove(&(due, path.clone()));
+        }
+        Some(entry)
+    }
+
+    fn is_below_subtree(&self, path: &RelPath) -> bool {
+        if self.subtrees == 0 {
+            return false;
+        }
+        let is_subtree = |dir: &RelPath| {
+            self.entries
+                .get(dir)
+                .is_some_and(|entry| entry.extent == Extent::Subtree)
+        };
+        !path.is_root() && is_subtree(&RelPath::root())
+            || path.ancestors_below_root().any(|dir| is_subtree(&dir))
+    }
+
+    /// Drops what a dirty subtree at `path` says anyway.
+    fn subsume(&mut self, path: &RelPath) {
+        let below: Vec<RelPath> = self
+            .entries
+            .range(path..)
+            .skip_while(|(other, _)| *other == path)
+            .take_while(|(other, _)| other.is_within(path))
+            .filter(|(_, entry)| !entry.written)
+            .map(|(other, _)| other.clone())
+            .collect();
+        for other in below {
+            self.remove(&other);
+        }
+    }
+
+    /// Halves the set: everything deeper than some depth becomes its ancestor of that depth, the deepest that will do.
+    fn collapse(&mut self) {
+        let old = std::mem::take(&mut self.entries);
+        self.subtrees = 0;
+        self.waiting.clear();
+        let now_sent = &self.sent;
+        let (keep, fold): (Vec<_>, Vec<_>) = old
+            .into_iter()
+            .partition(|(path, entry)| entry.written && now_sent.contains_key(path));
+        // What was sent a moment ago and written again must keep its place, unless that alone fills the set.
+        let (keep, fold) = if keep.len() * 2 > self.limit {
+            (Vec::new(), keep.into_iter().chain(fold).collect())
+        } else {
+            (keep, fold)
+        };
+        let deepest = fold.iter().map(|(path, _)| path.depth()).max().unwrap_or(0);
+        let depth = (0..deepest)
+            .rev()
+            .find(|depth| {
+                let distinct: BTreeSet<_> = fold
+                    .iter()
+                    .map(|(path, _)| path.truncated(*depth))
+                    .collect();
+                distinct.len() * 4 <= self.limit
+            })
+            .unwrap_or(0);
+        for (path, entry) in fold {
+            let (path, extent) = if path.depth() > depth {
+                (path.truncated(depth), Extent::Subtree)
+            } else {
+                (path, entry.extent)
+            };
+            let since = entry.since;
+            let dirty = DirtyPath {
+                path,
+                extent,
+                written: false,
+                since,
+                tries: 0,
+            };
+            self.merge(dirty, Route::Path, None);
+        }
+        for (path, entry) in keep {
+            let Entry {
+                extent,
+                since,
+                tries,
+                ..
+            } = entry;
+            let dirty = DirtyPath {
+                path,
+                extent,
+                written: true,
+                since,
+                tries,
+            };
+            self.merge(dirty, entry.route, None);
+        }
+    }
+
+    fn release_due(&mut self, now: Instant) {
+        while self.waiting.first().is_some_and(|(due, _)| *due <= now) {
+            if let Some((_, path)) = self.waiting.pop_first()
+                && let Some(entry) = self.entries.get_mut(&path)
+            {
+                entry.due = None;
+            }
+        }
+    }
+
+    fn remember(&mut self, path: &RelPath, now: Instant) {
+        let longest = self.longest_interval;
+        if let Some(sent) = self.sent.get_mut(path) {
+            *sent = Sent {
+                at: now,
+                interval: (sent.interval * 2).min(longest),
+            };
+        } else if self.sent.len() < REMEMBERED {
+            self.sent.insert(
+                path.clone(),
+                Sent {
+                    at: now,
+                    interval: FIRST_INTERVAL,
+                },
+            );
+        } else {
+            return;
+        }
+        self.sent_order.push_back((now, path.clone()));
+    }
+
+    fn forget(&mut self, now: Instant) {
+        let memory = MEMORY.max(self.longest_interval * 2);
+        while self
+            .sent_order
+            .front()
+            .is_some_and(|(at, _)| *at + memory < now)
+        {
+            let Some((at, path)) = self.sent_order.pop_front() else {
+                return;
+            };
+            if self.sent.get(&path).is_some_and(|sent| sent.at == at) {
+                self.sent.remove(&path);
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    const LIMIT: usize = 1000;
+
+    fn path(text: &str) -> RelPath {
+        RelPath::new(text.as_bytes()).expect("a valid path")
+    }
+
+    fn take_all(set: &mut DirtySet, now: Instant) -> Vec<DirtyPath> {
+        set.take(Route::Path, usize::MAX, now, |_| false)
+    }
+
+    fn names(taken: &[DirtyPath]) -> Vec<String> {
+        taken.iter().map(|dirty| dirty.path.to_string()).collect()
+    }
+
+    #[test]
+    fn a_subtree_subsumes_its_paths_but_not_what_was_written() {
+        let now = Instant::now();
+        let mut set = DirtySet::new(LIMIT);
+        set.insert(Change::entry(path("d/a")), now);
+        set.insert(Change::written(path("d/w")), now);
+        set.insert(Change::entry(path("d.x")), now);
+        set.insert(Change::subtree(path("d")), now);
+        set.insert(Change::entry(path("d/late")), now);
+        assert_eq!(names(&take_all(&mut set, now)), ["d", "d/w", "d.x"]);
+        assert!(set.is_empty());
+    }
+
+    #[test]
+    fn a_path_that_changes_all_the_time_goes_at_once_then_rarely_then_once_more_at_rest() {
+        let start = Instant::now();
+        let mut set = DirtySet::new(LIMIT);
+        let mut sent_at = Vec::new();
+        let mut last_change = start;
+        for millis in 0..12_000 {
+            let now = start + Duration::from_millis(millis);
+            if millis % 20 == 0 && millis <= 8_000 {
+                set.insert(Change::written(path("log")), now);
+                last_change = now;
+            }
+            if !take_all(&mut set, now).is_empty() {
+                sent_at.push(now);
+            }
+        }
+        assert_eq!(sent_at[0], start);
+        assert!(sent_at.len() <= 20, "{} runs", sent_at.len());
+        let last = *sent_at.last().expect("sent");
+        assert!(last >= last_change && last <= last_change + REST);
+        set.insert(
+            Change::written(path("log")),
+            start + Duration::from_secs(60),
+        );
+        assert!(
+            !take_all(&mut set, start + Duration::from_secs(60)).is_empty(),
+            "quiet again"
+        );
+    }
+
+    #[test]
+    fn intervals_grow_with_the_length_of_a_run() {
+        let mut set = DirtySet::new(LIMIT);
+        set.note_run(Duration::from_millis(500));
+        assert_eq!(set.longest_interval, Duration::from_secs(10));
+        set.note_run(Duration::from_secs(600));
+        assert_eq!(set.longest_interval, LONGEST_BOUND);
+    }
+
+    #[test]
+    fn a_busy_path_stays() {
+        let now = Instant::now();
+        let mut set = DirtySet::new(LIMIT);
+        set.insert(Change::written(path("big")), now);
+        set.insert(Change::written(path("small")), now);
+        let taken = set.take(Route::Path, 10, now, |other| *other == path("big"));
+        assert_eq!(names(&taken), ["small"]);
+        assert_eq!(set.len(), 1);
+    }
+
+    #[test]
+    fn a_set_that_is_too_full_collapses_to_the_deepest_directories() {
+        let now = Instant::now();
+        let mut set = DirtySet::new(LIMIT);
+        for at in 0..=LIMIT {
+            set.insert(Change::entry(path(&format!("a/b{}/c{at}", at % 7))), now);
+        }
+        set.insert(Change::entry(path("a/other")), now);
+        let taken = take_all(&mut set, now);
+        let expected: Vec<String> = (0..7)
+            .map(|b| format!("a/b{b}"))
+            .chain(["a/other".into()])
+            .collect();
+        assert_eq!(names(&taken), expected);
+        assert!(
+            taken[..7]
+                .iter()
+                .all(|dirty| dirty.extent == Extent::Subtree)
+        );
+    }
+
+    #[test]
+    fn a_route_is_forgotten_when_the_path_changes_again() {
+        let now = Instant::now();
+        let mut set = DirtySet::new(LIMIT);
+        set.insert(Change::subtree(path("d")), now);
+        for dirty in take_all(&mut set, now) {
+            set.put_back(dirty, Route::Tree);
+        }
+        assert!(!set.has_ready(Route::Path, now, |_| false));
+        set.insert(Change::entry(path("d")), now);
+        assert!(
+            set.has_ready(Route::Path, now, |_| false),
+            "it may be gone by now"
+        );
+    }
+
+    #[derive(Debug, Clone)]
+    enum Step {
+        Insert(RelPath, bool, bool),
+        Take(usize),
+        PutBack,
+        Pass(u64),
+    }
+
+    fn a_path() -> impl Strategy<Value = RelPath> {
+        proptest::collection::vec("[ab.]?[abc]", 0..4).prop_map(|names| path(&names.join("/")))
+    }
+
+    fn a_step() -> impl Strategy<Value = Step> {
+        prop_oneof![
+            6 => (a_path(), any::<bool>(), prop::bool::weighted(0.2))
+                .prop_map(|(path, written, subtree)| Step::Insert(path, written, subtree)),
+            1 => (0..20_usize).prop_map(Step::Take),
+            1 => Just(Step::PutBack),
+            1 => (0..2_000_u64).prop_map(Step::Pass),
+        ]
+    }
+
+    /// Whether `dirty` makes good what was said of `path`.
+    fn covers(dirty: &DirtyPath, path: &RelPath, extent: Extent) -> bool {
+        match dirty.extent {
+            Extent::Subtree => path.is_within(&dirty.path),
+            Extent::Entry => extent == Extent::Entry && dirty.path == *path,
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn nothing_inserted_is_ever_lost(
+            steps in proptest::collection::vec(a_step(), 1..200),
+            limit in 1..40_usize,
+        ) {
+            let mut now = Instant::now();
+            let mut set = DirtySet::new(limit);
+            let mut owed: Vec<(RelPath, Extent)> = Vec::new();
+            let mut last: Vec<DirtyPath> = Vec::new();
+            for step in steps {
+                match step {
+                    Step::Insert(path, written, subtree) => {
+                        let extent = if subtree { Extent::Subtree } else { Extent::Entry };
+                        set.insert(Change { path: path.clone(), extent, written, linked: None }, now);
+                        owed.push((path, extent));
+                    }
+                    Step::Take(most) => {
+                        last = set.take(Route::Path, most, now, |_| false);
+                        owed.retain(|(path, extent)| !last.iter().any(|d| covers(d, path, *extent)));
+                    }
+                    Step::PutBack => for dirty in std::mem::take(&mut last) {
+                        owed.push((dirty.path.clone(), dirty.extent));
+                        set.put_back(dirty, Route::Path);
+                    },
+                    Step::Pass(millis) => now += Duration::from_millis(millis),
+                }
+                prop_assert!(set.len() <= limit.max(1), "{} entries", set.len());
+                prop_assert_eq!(set.is_empty(), set.oldest().is_none());
+            }
+            let end = now + LONGEST_BOUND;
+            let taken = set.take(Route::Path, usize::MAX, end, |_| false);
+            for (path, extent) in owed {
+                prop_assert!(taken.iter().any(|d| covers(d, &path, extent)), "lost {path:?}");
+            }
+            prop_assert!(set.is_empty() && set.next_due().is_none());
+        }
+    }
+}

@@ -1,0 +1,262 @@
+//! The paths of a lane that failed by themselves: each with its cause, tried again at growing intervals. Pure.
+//!
+//! A path leaves only by being synced, or by being taken up in the failure of a directory above it. While it is tried
+//! again it stays listed, so that nothing is ever in neither place.
+
+use std::collections::BTreeMap;
+use std::time::{Duration, Instant};
+
+use crate::change::Extent;
+use crate::dirty::DirtyPath;
+use crate::path::RelPath;
+
+/// The first try after a failure; doubled up to the retry period of the configuration.
+const FIRST_RETRY: Duration = Duration::from_secs(2);
+/// Past this many, everything that failed is taken together as the source root.
+const MOST: usize = 10_000;
+
+/// Why a path failed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Failure {
+    /// rsync's exit code.
+    pub exit: i32,
+    /// Its words.
+    pub message: String,
+}
+
+/// A path that failed by itself.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Failed {
+    /// Good for as long as the path stays in the queue.
+    pub id: u64,
+    /// How far below the path.
+    pub extent: Extent,
+    /// Tries so far.
+    pub attempts: u32,
+    /// The last failure.
+    pub failure: Failure,
+    /// When it failed first.
+    pub first: Instant,
+    /// When it is tried again; `None` while it is.
+    pub next_try: Option<Instant>,
+}
+
+/// See the module.
+#[derive(Debug)]
+pub struct FailQueue {
+    paths: BTreeMap<RelPath, Failed>,
+    next_id: u64,
+    longest_wait: Duration,
+}
+
+impl FailQueue {
+    /// An empty queue whose waits grow up to `longest_wait`.
+    #[must_use]
+    pub fn new(longest_wait: Duration) -> Self {
+        Self {
+            paths: BTreeMap::new(),
+            next_id: 1,
+            longest_wait: longest_wait.max(FIRST_RETRY),
+        }
+    }
+
+    /// Number of paths.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.paths.len()
+    }
+
+    /// Whether nothing failed.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.paths.is_empty()
+    }
+
+    /// The paths with their failures, in order.
+    pub fn iter(&self) -> impl Iterator<Item = (&RelPath, &Failed)> {
+        self.paths.iter()
+    }
+
+    /// A path failed at `now`. Returns the entry, for the log.
+    pub fn on_failed(&mut self, dirty: &DirtyPath, failure: Failure, now: Instant) -> &Failed {
+        if self.paths.len() >= MOST && !self.paths.contains_key(&dirty.path) {
+            return self.take_together(failure, now);
+        }
+        let next_id = &mut self.next_id;
+        let failed = self.paths.entry(dirty.path.clone()).or_insert_with(|| {
+            *next_id += 1;
+            Failed {
+                id: *next_id - 1,
+                extent: dirty.extent,
+                attempts: 0,
+                failure: failure.clone(),
+                first: now,
+                next_try: None,
+            }
+        });
+        failed.extent = failed.extent.max(dirty.extent);
+        failed.attempts = failed.attempts.saturating_add(1);
+        failed.failure = failure;
+        let doublings = (failed.attempts - 1).min(20);
+        failed.next_try = Some(now + (FIRST_RETRY * (1 << doublings)).min(self.longest_wait));
+        failed
+    }
+
+    /// A path got through, with everything below it if it was a subtree.
+    pub fn on_synced(&mut self, path: &RelPath, extent: Extent) {
+        self.paths.remove(path);
+        if extent == Extent::Subtree {
+            let below: Vec<RelPath> = self
+                .paths
+                .range(path..)
+                .take_while(|(other, _)| other.is_within(path))
+                .map(|(other, _)| other.clone())
+                .collect();
+            for other in below {
+                self.paths.remove(&other);
+            }
+        }
+    }
+
+    /// The paths due at `now`, to be made dirty. They stay in the queue until they are synced or fail again.
+    pub fn take_due(&mut self, now: Instant) -> Vec<DirtyPath> {
+        let due = self
+            .paths
+            .iter_mut()
+            .filter(|(_, f)| f.next_try.is_some_and(|at| at <= now));
+        due.map(|(path, failed)| {
+            failed.next_try = None;
+            DirtyPath {
+                path: path.clone(),
+                extent: failed.extent,
+                // Whether the file at the receiver is whole is not known.
+                written: failed.extent == Extent::Entry,
+                since: failed.first,
+                tries: 0,
+            }
+        })
+        .collect()
+    }
+
+    /// When the next path is due.
+    #[must_use]
+    pub fn next_due(&self) -> Option<Instant> {
+        self.paths
+            .values()
+            .filter_map(|failed| failed.next_try)
+            .min()
+    }
+
+    /// Makes every path due at `now`, for an administrator who has mended the cause. Returns how many.
+    pub fn retry_all(&mut self, now: Instant) -> usize {
+        for failed in self
+            .paths
+            .values_mut()
+            .filter(|failed| failed.next_try.is_some())
+        {
+            failed.next_try = Some(now);
+        }
+        self.paths.len()
+    }
+
+    fn take_together(&mut self, failure: Failure, now: Instant) -> &Failed {
+        self.paths.clear();
+        let everything = DirtyPath::now(RelPath::root(), Extent::Subtree);
+        self.on_failed(&everything, failure, now)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    const PERIOD: Duration = Duration::from_secs(3600);
+
+    fn dirty(name: &str, extent: Extent) -> DirtyPath {
+        let path = RelPath::new(name.as_bytes()).expect("a valid path");
+        DirtyPath::now(path, extent)
+    }
+
+    fn failure() -> Failure {
+        Failure {
+            exit: 23,
+            message: "Permission denied (13)".into(),
+        }
+    }
+
+    #[test]
+    fn waits_double_up_to_the_retry_period_and_the_path_stays_listed() {
+        let mut queue = FailQueue::new(PERIOD);
+        let mut now = Instant::now();
+        let mut waits = Vec::new();
+        for _ in 0..14 {
+            queue.on_failed(&dirty("a", Extent::Entry), failure(), now);
+            let due = queue.next_due().expect("waiting");
+            waits.push((due - now).as_secs());
+            now = due;
+            assert_eq!(queue.take_due(now).len(), 1);
+            assert!(queue.take_due(now).is_empty(), "it is being tried");
+            assert_eq!(queue.len(), 1);
+        }
+        assert_eq!(waits[..4], [2, 4, 8, 16]);
+        assert_eq!(waits[13], 3600);
+        queue.on_synced(&dirty("a", Extent::Entry).path, Extent::Entry);
+        assert!(queue.is_empty());
+    }
+
+    #[test]
+    fn a_synced_tree_takes_the_failures_below_it_along() {
+        let mut queue = FailQueue::new(PERIOD);
+        for name in ["d/a", "d/b/c", "d.x", "e"] {
+            queue.on_failed(&dirty(name, Extent::Entry), failure(), Instant::now());
+        }
+        queue.on_synced(&dirty("d", Extent::Subtree).path, Extent::Subtree);
+        let left: Vec<String> = queue.iter().map(|(path, _)| path.to_string()).collect();
+        assert_eq!(left, ["d.x", "e"]);
+    }
+
+    #[test]
+    fn too_many_failures_become_one_of_the_whole_tree() {
+        let mut queue = FailQueue::new(PERIOD);
+        for at in 0..=MOST {
+            queue.on_failed(
+                &dirty(&format!("f{at}"), Extent::Entry),
+                failure(),
+                Instant::now(),
+            );
+        }
+        assert_eq!(queue.len(), 1);
+        assert!(
+            queue
+                .iter()
+                .all(|(path, failed)| path.is_root() && failed.extent == Extent::Subtree)
+        );
+    }
+
+    proptest! {
+        #[test]
+        fn every_failed_path_is_tried_again_until_it_is_synced(
+            steps in proptest::collection::vec((0..8_u8, 0..3_u8, 0..5_000_u64), 1..100)
+        ) {
+            let mut queue = FailQueue::new(PERIOD);
+            let mut now = Instant::now();
+            let mut owed = std::collections::BTreeSet::new();
+            for (which, what, millis) in steps {
+                now += Duration::from_millis(millis);
+                let one = dirty(&format!("p{which}"), Extent::Entry);
+                match what {
+                    0 => { queue.on_failed(&one, failure(), now); owed.insert(one.path); }
+                    1 => { queue.on_synced(&one.path, Extent::Entry); owed.remove(&one.path); }
+                    _ => for taken in queue.take_due(now) {
+                        prop_assert!(owed.contains(&taken.path));
+                        queue.on_failed(&taken, failure(), now);
+                    },
+                }
+                prop_assert_eq!(queue.len(), owed.len());
+                prop_assert_eq!(queue.next_due().is_some(), !owed.is_empty());
+            }
+        }
+    }
+}

@@ -1,0 +1,452 @@
+//! Tests of the lane state: scenes, and random orders of changes, reports and probes.
+
+use std::time::{Duration, Instant};
+
+use proptest::prelude::*;
+
+use super::*;
+
+const PERIOD: Duration = Duration::from_secs(600);
+const FORMS: Forms = Forms {
+    delete_by_name: true,
+    force: true,
+    delete_in_trees: true,
+    exact_times: None,
+};
+
+fn path(name: &str) -> RelPath {
+    RelPath::new(name.as_bytes()).expect("a valid path")
+}
+
+fn lane() -> LaneState {
+    LaneState::new(FORMS, PERIOD, false)
+}
+
+/// The only job of a plan.
+fn job(lane: &mut LaneState, now: Instant) -> Job {
+    let mut jobs = lane.plan(now).jobs;
+    assert_eq!(jobs.len(), 1, "{jobs:?}");
+    jobs.remove(0)
+}
+
+fn names(job: &Job) -> Vec<String> {
+    job.paths
+        .iter()
+        .map(|dirty| dirty.path.to_string())
+        .collect()
+}
+
+fn synced(job: &Job) -> Report {
+    Report {
+        synced: job.paths.clone(),
+        ..Report::default()
+    }
+}
+
+fn unreachable(job: &Job) -> Report {
+    let end = End::Unreachable("connection refused".into());
+    Report {
+        again: job.paths.clone(),
+        end,
+        ..Report::default()
+    }
+}
+
+#[test]
+fn a_lone_change_goes_at_once_and_changes_during_its_run_gather() {
+    let (mut lane, now) = (lane(), Instant::now());
+    lane.on_change(Change::written(path("a")), now);
+    let first = job(&mut lane, now);
+    for name in ["b", "c"] {
+        lane.on_change(Change::written(path(name)), now);
+        assert!(lane.plan(now).jobs.is_empty());
+    }
+    lane.on_report(Route::Path, synced(&first), now, 0.0);
+    let plan = lane.plan(now);
+    assert!(plan.jobs.is_empty(), "they gather a little longer");
+    let wake = plan.wake.expect("a time to go on");
+    assert!(wake <= now + LONGEST_GATHERING);
+    assert_eq!(names(&job(&mut lane, wake)), ["b", "c"]);
+}
+
+#[test]
+fn a_path_job_during_a_tree_job_has_its_paths_looked_at_again_in_the_end() {
+    let (mut lane, now) = (lane(), Instant::now());
+    lane.on_change(Change::subtree(RelPath::root()), now);
+    let first = job(&mut lane, now);
+    let routed = vec![(first.paths[0].clone(), Route::Tree)];
+    lane.on_report(
+        Route::Path,
+        Report {
+            routed,
+            ..Report::default()
+        },
+        now,
+        0.0,
+    );
+    let tree = job(&mut lane, now);
+    assert_eq!(tree.route, Route::Tree);
+    lane.on_change(Change::written(path("d/a")), now);
+    let small = job(&mut lane, now);
+    assert_eq!(names(&small), ["d/a"], "it does not wait for the tree");
+    lane.on_report(Route::Path, synced(&small), now, 0.0);
+    lane.on_report(Route::Tree, synced(&tree), now, 0.0);
+    assert_eq!(
+        names(&job(&mut lane, now)),
+        ["d/a"],
+        "the tree run may have undone it"
+    );
+}
+
+#[test]
+fn a_large_file_on_its_way_holds_back_nothing_but_itself() {
+    let (mut lane, now) = (lane(), Instant::now());
+    lane.on_change(Change::written(path("big")), now);
+    let first = job(&mut lane, now);
+    let routed = vec![(first.paths[0].clone(), Route::Large)];
+    lane.on_report(
+        Route::Path,
+        Report {
+            routed,
+            ..Report::default()
+        },
+        now,
+        0.0,
+    );
+    let big = job(&mut lane, now);
+    assert_eq!(big.route, Route::Large);
+    let later = now + Duration::from_secs(10);
+    lane.on_change(Change::written(path("big")), later);
+    lane.on_change(Change::written(path("small")), later);
+    assert_eq!(names(&job(&mut lane, later)), ["small"]);
+}
+
+#[test]
+fn a_remote_that_is_away_is_probed_and_gets_its_batch_when_it_is_back() {
+    let (mut lane, now) = (lane(), Instant::now());
+    lane.on_change(Change::written(path("a")), now);
+    let first = job(&mut lane, now);
+    let news = lane.on_report(Route::Path, unreachable(&first), now, 1.0);
+    assert!(matches!(
+        news[..],
+        [News::Down {
+            needs_mending: false,
+            ..
+        }]
+    ));
+    let plan = lane.plan(now);
+    assert!(plan.jobs.is_empty() && !plan.probe);
+    let wake = plan.wake.expect("a time to probe");
+    assert!(wake - now <= FIRST_PROBES);
+    let plan = lane.plan(wake);
+    assert!(plan.probe && plan.jobs.is_empty());
+    assert!(!lane.plan(wake).probe, "one probe at a time");
+    assert!(
+        lane.on_probed(Ok(()), wake, 1.0).is_empty(),
+        "it is back when something got through"
+    );
+    let second = job(&mut lane, wake);
+    assert_eq!(names(&second), ["a"]);
+    let news = lane.on_report(Route::Path, synced(&second), wake, 1.0);
+    assert!(matches!(news[..], [News::Back(_)]));
+    assert_eq!(lane.pending(), 0);
+}
+
+#[test]
+fn a_remote_that_stays_away_is_probed_more_and_more_rarely() {
+    let (mut lane, mut now) = (lane(), Instant::now());
+    lane.on_change(Change::written(path("a")), now);
+    let first = job(&mut lane, now);
+    lane.on_report(Route::Path, unreachable(&first), now, 1.0);
+    let (start, mut probes) = (now, 0);
+    while now - start < Duration::from_secs(3600) {
+        now = lane.plan(now).wake.expect("a time to probe");
+        assert!(lane.plan(now).probe);
+        probes += 1;
+        let news = lane.on_probed(Err(End::Unreachable("refused".into())), now, 1.0);
+        assert!(news.is_empty(), "it was told already");
+    }
+    assert!(
+        (90..160).contains(&probes),
+        "{probes} probes in the first hour"
+    );
+}
+
+#[test]
+fn a_failing_group_is_halved_until_one_path_stands_alone() {
+    let (mut lane, mut now) = (lane(), Instant::now());
+    for at in 0..100 {
+        lane.on_change(Change::written(path(&format!("f{at:02}"))), now);
+    }
+    let mut jobs = 0;
+    while lane.failed().is_empty() || lane.pending() > 0 {
+        let plan = lane.plan(now);
+        now = plan.wake.unwrap_or(now).max(now);
+        for job in plan.jobs {
+            jobs += 1;
+            let report = if names(&job).contains(&"f42".to_owned()) {
+                let failure = Failure {
+                    exit: 23,
+                    message: "riddle".into(),
+                };
+                Report {
+                    undecided: Some((job.paths, failure)),
+                    ..Report::default()
+                }
+            } else {
+                synced(&job)
+            };
+            lane.on_report(Route::Path, report, now, 0.0);
+        }
+    }
+    let failed: Vec<String> = lane
+        .failed()
+        .iter()
+        .map(|(path, _)| path.to_string())
+        .collect();
+    assert_eq!(failed, ["f42"]);
+    assert!(jobs <= 16, "{jobs} jobs");
+}
+
+#[test]
+fn a_batch_that_ends_every_connection_is_halved_too() {
+    let (mut lane, mut now) = (lane(), Instant::now());
+    for name in ["a", "b", "poison", "c"] {
+        lane.on_change(Change::written(path(name)), now);
+    }
+    while lane.failed().is_empty() || lane.pending() > 0 {
+        let plan = lane.plan(now);
+        now = plan.wake.unwrap_or(now).max(now);
+        if plan.probe {
+            lane.on_probed(Ok(()), now, 0.0);
+        }
+        for job in plan.jobs {
+            let poisoned = names(&job).contains(&"poison".to_owned());
+            let report = if poisoned {
+                unreachable(&job)
+            } else {
+                synced(&job)
+            };
+            lane.on_report(Route::Path, report, now, 0.0);
+        }
+    }
+    let failed: Vec<String> = lane
+        .failed()
+        .iter()
+        .map(|(path, _)| path.to_string())
+        .collect();
+    assert_eq!(failed, ["poison"]);
+}
+
+#[test]
+fn a_full_disk_is_not_tried_path_by_path() {
+    let (mut lane, mut now) = (lane(), Instant::now());
+    for at in 0..4000 {
+        lane.on_change(Change::written(path(&format!("f{at}"))), now);
+    }
+    let mut jobs = 0;
+    while lane.failed().len() < 4000 {
+        let plan = lane.plan(now);
+        now = plan.wake.unwrap_or(now).max(now);
+        for job in plan.jobs {
+            jobs += 1;
+            let failure = Failure {
+                exit: 11,
+                message: "No space left on device (28)".into(),
+            };
+            let end = End::DiskFull("No space left on device (28)".into());
+            let report = Report {
+                undecided: Some((job.paths, failure)),
+                end,
+                ..Report::default()
+            };
+            lane.on_report(Route::Path, report, now, 0.0);
+        }
+    }
+    assert!(jobs <= 40, "{jobs} jobs");
+}
+
+#[test]
+fn a_held_lane_does_nothing_until_its_guard_lets_it() {
+    let (mut lane, now) = (lane(), Instant::now());
+    lane.on_change(Change::subtree(path("d")), now);
+    let first = job(&mut lane, now);
+    let end = End::Held(Hold::SourceReplaced);
+    let held = Report {
+        again: first.paths.clone(),
+        end,
+        ..Report::default()
+    };
+    assert_eq!(
+        lane.on_report(Route::Path, held, now, 0.0),
+        [News::Held(Hold::SourceReplaced)]
+    );
+    let plan = lane.plan(now);
+    assert!(plan.jobs.is_empty());
+    let again = job(&mut lane, plan.wake.expect("a time to look again"));
+    assert_eq!(
+        lane.on_report(Route::Path, synced(&again), now, 0.0),
+        [News::Released]
+    );
+}
+
+#[test]
+fn directories_that_a_killed_receiver_was_writing_to_are_swept_with_the_next_job() {
+    let (mut lane, now) = (lane(), Instant::now());
+    lane.on_change(Change::written(path("d/a")), now);
+    let first = job(&mut lane, now);
+    let report = Report {
+        unswept: vec![path("d")],
+        ..unreachable(&first)
+    };
+    lane.on_report(Route::Path, report, now, 0.0);
+    let probe_at = lane.plan(now).wake.expect("a time to probe");
+    assert!(lane.plan(probe_at).probe);
+    lane.on_probed(Ok(()), probe_at, 0.0);
+    assert_eq!(job(&mut lane, probe_at).unswept, [path("d")]);
+}
+
+/// How a job of the random test ends.
+#[derive(Debug, Clone, Copy)]
+enum Fate {
+    Synced,
+    Again,
+    Failed,
+    Undecided,
+    Unreachable,
+    Routed,
+}
+
+fn a_fate() -> impl Strategy<Value = Fate> {
+    prop_oneof![
+        4 => Just(Fate::Synced),
+        1 => Just(Fate::Again),
+        1 => Just(Fate::Failed),
+        1 => Just(Fate::Undecided),
+        1 => Just(Fate::Unreachable),
+        1 => Just(Fate::Routed),
+    ]
+}
+
+fn report(job: &Job, fate: Fate) -> Report {
+    let paths = job.paths.clone();
+    let failure = Failure {
+        exit: 23,
+        message: "no".into(),
+    };
+    match fate {
+        Fate::Again => Report {
+            again: paths,
+            ..Report::default()
+        },
+        Fate::Failed => {
+            let failed = paths
+                .into_iter()
+                .map(|dirty| (dirty, failure.clone()))
+                .collect();
+            Report {
+                failed,
+                ..Report::default()
+            }
+        }
+        Fate::Undecided => Report {
+            undecided: Some((paths, failure)),
+            ..Report::default()
+        },
+        Fate::Unreachable => unreachable(job),
+        Fate::Routed if job.route == Route::Path => {
+            let routed = paths
+                .into_iter()
+                .map(|dirty| (dirty, Route::Tree))
+                .collect();
+            Report {
+                routed,
+                ..Report::default()
+            }
+        }
+        Fate::Synced | Fate::Routed => synced(job),
+    }
+}
+
+proptest! {
+    /// Whatever happens on the way, each change is followed by a job that covers it and gets through.
+    #[test]
+    fn every_change_gets_through_in_the_end(
+        steps in proptest::collection::vec((0..6_u8, 0..6_u8, 0..3000_u64, a_fate()), 1..120)
+    ) {
+        let (mut lane, mut now) = (lane(), Instant::now());
+        let mut owed: Vec<RelPath> = Vec::new();
+        let mut running: Vec<(Job, Vec<RelPath>)> = Vec::new();
+        let finish = |lane: &mut LaneState,
+                          owed: &mut Vec<RelPath>,
+                          (job, changed): (Job, Vec<RelPath>),
+                          fate: Fate,
+                          now: Instant| {
+            let gets_through =
+                matches!(fate, Fate::Synced) || matches!(fate, Fate::Routed) && job.route != Route::Path;
+            if gets_through {
+                // What changed again after the job had begun is still owed.
+                owed.retain(|path| {
+                    changed.contains(path) || !job.paths.iter().any(|dirty| match dirty.extent {
+                        Extent::Subtree => path.is_within(&dirty.path),
+                        Extent::Entry => dirty.path == *path,
+                    })
+                });
+            }
+            lane.on_report(job.route, report(&job, fate), now, 0.5);
+        };
+        for (what, which, millis, fate) in steps {
+            now += Duration::from_millis(millis);
+            match what {
+                0..3 => {
+                    let path = path(["a", "d", "d/a", "d/b", "d/e/a", "z"][usize::from(which)]);
+                    let change = if which == 1 {
+                        Change::subtree(path.clone())
+                    } else {
+                        Change::written(path.clone())
+                    };
+                    lane.on_change(change, now);
+                    for (_, changed) in &mut running {
+                        changed.push(path.clone());
+                    }
+                    owed.push(path);
+                }
+                3 if !running.is_empty() => {
+                    let at = usize::from(which) % running.len();
+                    finish(&mut lane, &mut owed, running.remove(at), fate, now);
+                }
+                _ => {
+                    let plan = lane.plan(now);
+                    running.extend(plan.jobs.into_iter().map(|job| (job, Vec::new())));
+                    let routes: Vec<Route> = running.iter().map(|(job, _)| job.route).collect();
+                    for route in [Route::Path, Route::Large, Route::Tree] {
+                        prop_assert!(routes.iter().filter(|other| **other == route).count() <= 1);
+                    }
+                    if plan.probe {
+                        prop_assert!(running.is_empty(), "a probe goes alone");
+                        lane.on_probed(Ok(()), now, 0.5);
+                    }
+                }
+            }
+        }
+        for _ in 0..2000 {
+            for job in std::mem::take(&mut running) {
+                finish(&mut lane, &mut owed, job, Fate::Synced, now);
+            }
+            let plan = lane.plan(now);
+            if plan.jobs.is_empty() && !plan.probe && plan.wake.is_none() {
+                break;
+            }
+            if plan.jobs.is_empty() && !plan.probe {
+                now = plan.wake.unwrap_or(now).max(now);
+            }
+            running.extend(plan.jobs.into_iter().map(|job| (job, Vec::new())));
+            if plan.probe {
+                lane.on_probed(Ok(()), now, 0.5);
+            }
+        }
+        prop_assert_eq!(owed, Vec::<RelPath>::new());
+        prop_assert_eq!(lane.pending(), 0);
+        prop_assert!(lane.failed().is_empty());
+    }
+}

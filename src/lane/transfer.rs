@@ -1,0 +1,615 @@
+//! One job, from its batch to its report: the batch is resolved, sent, what is gone is deleted, trees are compared.
+//!
+//! Sending and deleting are two runs. The first has no option that removes anything but what stands in the way of a
+//! change of kind; a module that refuses deletions still gets its files, and a moved file arrives under its new name
+//! before the old one goes. Before each run the source root is verified; each child starts in that very directory, by
+//! descriptor, so an unmounted or replaced root can make a run fail but cannot make it delete.
+
+use std::collections::BTreeSet;
+use std::io;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::sync::Semaphore;
+use tokio_util::sync::CancellationToken;
+
+use super::sample;
+use super::{End, Hold, Job, Report, position};
+use crate::change::Extent;
+use crate::config::{RemoteConfig, Target};
+use crate::dirty::{DirtyPath, Route};
+use crate::fail_queue::Failure;
+use crate::links::LinkIndex;
+use crate::path::{Identity, RelPath, SourceRoot};
+use crate::resolve::{Resolved, present, resolve};
+use crate::rsync::{
+    self, Ended, Exit, Forms, Launch, Names, Outcome, Pace, RunKind, Standby, args, judge,
+};
+
+/// Up to so many bytes of files that need not be sent ride along with those that must, instead of in a run of their
+/// own.
+const RIDE_ALONG: u64 = 1 << 20;
+
+/// A list of some hundred names …
+const BRIEF_LIST: usize = 16 << 10;
+/// … and so many bytes of files are sent in a moment.
+const BRIEF_BYTES: u64 = 4 << 20;
+/// How often a list is tried whole in which something changed that cannot be told.
+const TRIES_BEFORE_HALVING: u8 = 4;
+
+/// What all jobs of a lane share.
+#[derive(Debug)]
+pub struct Context {
+    /// Where it goes.
+    pub remote: RemoteConfig,
+    /// Absolute path of the source root.
+    pub source: PathBuf,
+    /// Which directory that is to be.
+    pub identity: Identity,
+    /// Whether anything may be removed at the receiver.
+    pub deletes: bool,
+    /// Hard links of the mirror.
+    pub links: Arc<LinkIndex>,
+    /// The rsync program.
+    pub program: PathBuf,
+    /// At most so many children of all lanes.
+    pub children: Arc<Semaphore>,
+    /// No new runs.
+    pub stop: CancellationToken,
+    /// Ends children.
+    pub cancel: CancellationToken,
+}
+
+impl Context {
+    /// The source root, if it is the one this lane knows.
+    fn open_root(&self) -> Result<SourceRoot, Hold> {
+        let root = SourceRoot::open(&self.source)
+            .map_err(|error| Hold::SourceMissing(error.to_string()))?;
+        if root.identity() == self.identity {
+            Ok(root)
+        } else {
+            Err(Hold::SourceReplaced)
+        }
+    }
+
+    /// As before, and not empty: a bare mount point has the identity of no source, but an empty source looks like one.
+    fn open_root_to_delete(&self) -> Result<SourceRoot, Hold> {
+        let root = self.open_root()?;
+        match root.is_empty() {
+            Ok(false) => Ok(root),
+            Ok(true) => Err(Hold::SourceEmpty),
+            Err(error) => Err(Hold::SourceMissing(error.to_string())),
+        }
+    }
+
+    /// rsync would make a missing local target; ours may be a file system that is not mounted.
+    fn check_target(&self) -> Result<(), End> {
+        match &self.remote.target {
+            Target::Local { path } if !path.is_dir() => Err(End::Misconfigured(
+                "the target directory does not exist; make or mount it".into(),
+            )),
+            _ => Ok(()),
+        }
+    }
+
+    fn launch(&self, root: &SourceRoot, kind: RunKind, forms: Forms, pace: Pace) -> Launch {
+        Launch {
+            program: self.program.clone(),
+            args: args::arguments(&self.remote, kind, forms, pace),
+            directory: root.proc_path(),
+        }
+    }
+
+    /// A child that waits for the list of the next send run.
+    #[must_use]
+    pub fn standby(&self, forms: Forms, quiet: Duration) -> Option<Standby> {
+        let root = self.open_root().ok()?;
+        self.check_target().ok()?;
+        let launch = self.launch(
+            &root,
+            RunKind::Send { ignore_times: true },
+            forms,
+            Pace::Long,
+        );
+        Standby::start(&launch, quiet, self.cancel.child_token())
+    }
+
+    /// Finds out whether the remote takes a run at all, by one with an empty list.
+    ///
+    /// # Errors
+    /// How such a run ends otherwise.
+    pub async fn probe(&self, forms: Forms) -> Result<(), End> {
+        self.check_target()?;
+        let root = self.open_root().map_err(End::Held)?;
+        let kind = RunKind::Send { ignore_times: true };
+        let Ok(_permit) = self.children.acquire().await else {
+            return Ok(());
+        };
+        let ended = rsync::run(
+            &self.launch(&root, kind, forms, Pace::Brief),
+            Vec::new(),
+            Some(self.remote.timeout),
+            &self.cancel,
+        )
+        .await;
+        let names = Names {
+            listed: &[],
+            root: &self.source,
+            target: &self.remote.target,
+        };
+        match judge(kind, &ended, &names) {
+            Outcome::Unreachable(cause) => Err(End::Unreachable(cause)),
+            Outcome::Misconfigured(cause) => Err(End::Misconfigured(cause)),
+            Outcome::Refused(form) => Err(End::Refused(form)),
+            _ => Ok(()),
+        }
+    }
+}
+
+/// Carries out a job.
+pub async fn execute(context: Arc<Context>, job: Job, standby: Option<Standby>) -> Report {
+    let Job {
+        route,
+        paths,
+        unswept,
+        forms,
+    } = job;
+    let report = Report {
+        unswept,
+        ..Report::default()
+    };
+    let grouped = BTreeSet::new();
+    let mut transfer = Transfer {
+        context,
+        route,
+        forms,
+        standby,
+        grouped,
+        standby_was_cut_off: false,
+        bytes: 0,
+        report,
+    };
+    if let Err(end) = transfer.context.check_target() {
+        transfer.report.end = end;
+        transfer.report.again = paths;
+        return transfer.report;
+    }
+    let root = match transfer.context.open_root() {
+        Ok(root) => Arc::new(root),
+        Err(hold) => {
+            transfer.report.end = End::Held(hold);
+            transfer.report.again = paths;
+            return transfer.report;
+        }
+    };
+    match transfer.resolve(&root, paths.clone()).await {
+        Some(resolved) => transfer.run(root, resolved).await,
+        None => transfer.report.again = paths,
+    }
+    transfer.report
+}
+
+struct Transfer {
+    context: Arc<Context>,
+    route: Route,
+    forms: Forms,
+    standby: Option<Standby>,
+    /// See [`Resolved::grouped`].
+    grouped: BTreeSet<RelPath>,
+    standby_was_cut_off: bool,
+    /// What the job's files weigh.
+    bytes: u64,
+    report: Report,
+}
+
+impl Transfer {
+    async fn resolve(&self, root: &Arc<SourceRoot>, paths: Vec<DirtyPath>) -> Option<Resolved> {
+        let root = Arc::clone(root);
+        let links = Arc::clone(&self.context.links);
+        let split_large = self.route == Route::Path;
+        let whole_groups = self.context.remote.params.hard_links();
+        // `None` if the runtime ends meanwhile.
+        tokio::task::spawn_blocking(move || {
+            resolve(&root, paths, &links, split_large, whole_groups)
+        })
+        .await
+        .ok()
+    }
+
+    async fn run(&mut self, root: Arc<SourceRoot>, mut resolved: Resolved) {
+        for dirty in std::mem::take(&mut resolved.too_long) {
+            let message = "the path is longer than rsync can take (4093 bytes)".into();
+            self.report
+                .failed
+                .push((dirty, Failure { exit: -1, message }));
+        }
+        for (dirty, error) in std::mem::take(&mut resolved.failed) {
+            self.not_seen(dirty, &error);
+        }
+        self.route_away(&mut resolved);
+        self.grouped = std::mem::take(&mut resolved.grouped);
+        self.bytes = resolved.bytes;
+        self.report.again.append(&mut resolved.partly_known);
+        self.send(&root, &mut resolved).await;
+        let gone = std::mem::take(&mut resolved.gone);
+        let names = gone.iter().map(|dirty| dirty.path.clone()).collect();
+        self.delete(gone).await;
+        self.sweep(&root).await;
+        self.compare(std::mem::take(&mut resolved.trees)).await;
+        self.look_again(root, resolved, names).await;
+    }
+
+    fn not_seen(&mut self, dirty: DirtyPath, error: &io::Error) {
+        let exit = error.raw_os_error().unwrap_or(-1);
+        let message = format!("the source could not be looked at: {error}");
+        self.report.failed.push((dirty, Failure { exit, message }));
+    }
+
+    /// What another slot is for.
+    fn route_away(&mut self, resolved: &mut Resolved) {
+        if self.route == Route::Path {
+            let large = std::mem::take(&mut resolved.large).into_iter();
+            self.report
+                .routed
+                .extend(large.map(|dirty| (dirty, Route::Large)));
+        }
+        if self.route != Route::Tree {
+            let trees = std::mem::take(&mut resolved.trees).into_iter();
+            self.report
+                .routed
+                .extend(trees.map(|dirty| (dirty, Route::Tree)));
+        }
+    }
+
+    async fn send(&mut self, root: &SourceRoot, resolved: &mut Resolved) {
+        let mut written = std::mem::take(&mut resolved.written);
+        let mut plain = std::mem::take(&mut resolved.plain);
+        if resolved.plain_bytes <= RIDE_ALONG {
+            written.append(&mut plain);
+        }
+        for (ignore_times, paths) in [(true, written), (false, plain)] {
+            if !paths.is_empty() {
+                let kind = RunKind::Send { ignore_times };
+                self.run_list(root, kind, paths).await;
+            }
+        }
+    }
+
+    async fn delete(&mut self, gone: Vec<DirtyPath>) {
+        if gone.is_empty() {
+            return;
+        }
+        if !self.context.deletes {
+            self.report.synced.extend(gone);
+            return;
+        }
+        match self.context.open_root_to_delete() {
+            Ok(root) => {
+                let kind = RunKind::Delete {
+                    by_name: self.forms.delete_by_name,
+                };
+                self.run_list(&root, kind, gone).await;
+            }
+            Err(hold) => self.hold(hold, gone),
+        }
+    }
+
+    async fn compare(&mut self, trees: Vec<DirtyPath>) {
+        if trees.is_empty() {
+            return;
+        }
+        let root = if self.context.deletes {
+            self.context.open_root_to_delete()
+        } else {
+            self.context.open_root()
+        };
+        match root {
+            Ok(root) => {
+                let root = Arc::new(root);
+                if self.forms.exact_times.is_none() {
+                    self.learn_exact_times(&root, &trees).await;
+                }
+                let delete = self.context.deletes && self.forms.delete_in_trees;
+                self.run_list(&root, RunKind::Tree { delete }, trees).await;
+            }
+            Err(hold) => self.hold(hold, trees),
+        }
+    }
+
+    /// Finds out whether the receiver keeps fractions of seconds, by some files that are equal there but for those.
+    async fn learn_exact_times(&mut self, root: &Arc<SourceRoot>, trees: &[DirtyPath]) {
+        let trees: Vec<RelPath> = trees.iter().map(|dirty| dirty.path.clone()).collect();
+        let below = Arc::clone(root);
+        let sampling = tokio::task::spawn_blocking(move || sample::files(&below, &trees));
+        let files = sampling.await.unwrap_or_default();
+        if files.is_empty() || self.report.end != End::Reached {
+            return;
+        }
+        let mut equal = [0; 2];
+        for (exact, equal) in [false, true].into_iter().zip(&mut equal) {
+            let ended = self
+                .child(root, RunKind::Ask { exact }, args::list(&files))
+                .await;
+            if !matches!(ended.exit, Exit::Code(0)) {
+                return;
+            }
+            *equal = (files.len() as u64).saturating_sub(ended.stats.files_sent);
+        }
+        self.forms.exact_times = sample::verdict(equal[0], equal[1]);
+        self.report.exact_times = self.forms.exact_times;
+    }
+
+    fn hold(&mut self, hold: Hold, paths: Vec<DirtyPath>) {
+        self.report.again.extend(paths);
+        if self.report.end == End::Reached {
+            self.report.end = End::Held(hold);
+        }
+    }
+
+    /// One run, unless an earlier one of this job found that there is nobody to talk to.
+    async fn run_list(&mut self, root: &SourceRoot, kind: RunKind, paths: Vec<DirtyPath>) {
+        if self.report.end != End::Reached || self.context.stop.is_cancelled() {
+            self.report.again.extend(paths);
+            return;
+        }
+        let names: Vec<RelPath> = paths.iter().map(|dirty| dirty.path.clone()).collect();
+        let list = match kind {
+            RunKind::Delete { by_name: false } => args::parents_list(&names),
+            _ => args::list(&names),
+        };
+        let ended = self.child(root, kind, list).await;
+        if self.context.cancel.is_cancelled() {
+            self.report.again.extend(paths);
+            return;
+        }
+        self.count(&ended);
+        for dirty in &paths {
+            tracing::trace!(written = dirty.written, "{kind:?} {}", dirty.path);
+        }
+        let names = Names {
+            listed: &names,
+            root: &self.context.source,
+            target: &self.context.remote.target,
+        };
+        let outcome = judge(kind, &ended, &names);
+        tracing::debug!(
+            paths = paths.len(),
+            ?kind,
+            took_ms = u64::try_from(ended.took.as_millis()).unwrap_or(u64::MAX),
+            bytes = ended.stats.bytes_sent,
+            "{}{}",
+            ended.exit,
+            if outcome == Outcome::Synced {
+                String::new()
+            } else {
+                format!(": {outcome:?}")
+            }
+        );
+        let was_sending = matches!(kind, RunKind::Send { .. });
+        let was_cut_off = matches!(outcome, Outcome::Unreachable(_)) && had_begun(&ended.exit);
+        if was_sending && (was_cut_off || std::mem::take(&mut self.standby_was_cut_off)) {
+            self.report
+                .unswept
+                .extend(names.listed.iter().filter_map(RelPath::parent));
+        }
+        if outcome != Outcome::Synced {
+            tracing::debug!("rsync said: {}", crate::path::escaped(&ended.stderr));
+        }
+        self.account(kind, &ended.exit, outcome, paths);
+    }
+
+    /// The standby if there is one and the run is of its kind, else a new child.
+    async fn child(&mut self, root: &SourceRoot, kind: RunKind, list: Vec<u8>) -> Ended {
+        let Ok(_permit) = self.context.children.acquire().await else {
+            unreachable!("the semaphore of the children is never closed");
+        };
+        if kind == (RunKind::Send { ignore_times: true })
+            && let Some(standby) = self.standby.take()
+            && let Some(ended) = standby.run(list.clone()).await
+        {
+            // Its connection may have died while it waited. That says nothing of the batch or of the remote now.
+            let was_stale = !matches!(ended.exit, Exit::Code(0 | 11 | 23..=25));
+            if !was_stale || self.context.cancel.is_cancelled() {
+                return ended;
+            }
+            self.standby_was_cut_off = had_begun(&ended.exit);
+        }
+        let pace = self.pace(kind, &list);
+        let limit = (pace == Pace::Brief).then_some(self.context.remote.timeout);
+        let launch = self.context.launch(root, kind, self.forms, pace);
+        tracing::trace!("{}", args::shown(&launch.args));
+        rsync::run(&launch, list, limit, &self.context.cancel).await
+    }
+
+    fn pace(&self, kind: RunKind, list: &[u8]) -> Pace {
+        let is_small = list.len() <= BRIEF_LIST && self.bytes <= BRIEF_BYTES;
+        if is_small && !matches!(kind, RunKind::Tree { .. }) {
+            Pace::Brief
+        } else {
+            Pace::Long
+        }
+    }
+
+    /// Puts each path of a run where its outcome says.
+    fn account(&mut self, kind: RunKind, exit: &Exit, outcome: Outcome, mut paths: Vec<DirtyPath>) {
+        let exit = exit.code();
+        match outcome {
+            Outcome::Synced => self.report.synced.append(&mut paths),
+            Outcome::Again(names) => {
+                let is_tree = matches!(kind, RunKind::Tree { .. });
+                let below = if is_tree {
+                    Extent::Subtree
+                } else {
+                    Extent::Entry
+                };
+                let synced = self.again(paths, &names, below);
+                let synced = self.involved(synced, &names);
+                self.report.synced.extend(synced);
+            }
+            Outcome::Failed {
+                paths: failed,
+                again,
+                deletions_owed,
+            } => {
+                // A tree run names what is below the listed directories, and what it is is not known.
+                let is_tree = matches!(kind, RunKind::Tree { .. });
+                let below = if is_tree {
+                    Extent::Subtree
+                } else {
+                    Extent::Entry
+                };
+                let names: Vec<RelPath> = failed.iter().map(|(path, _)| path.clone()).collect();
+                let (listed, rest) = split(paths, &names);
+                for (path, message) in failed {
+                    let extent = position(&listed, &path).map_or(below, |at| listed[at].extent);
+                    let dirty = DirtyPath::now(path, extent);
+                    self.report.failed.push((dirty, Failure { exit, message }));
+                }
+                let rest = self.again(rest, &again, below);
+                let told: Vec<RelPath> = names.into_iter().chain(again).collect();
+                let rest = self.involved(rest, &told);
+                if deletions_owed {
+                    let message = "rsync removed nothing, since it could not read all of it";
+                    let failure = Failure {
+                        exit,
+                        message: message.into(),
+                    };
+                    self.report
+                        .failed
+                        .extend(rest.into_iter().map(|dirty| (dirty, failure.clone())));
+                } else {
+                    self.report.synced.extend(rest);
+                }
+            }
+            // A source in which much changes looks different soon; and halving does not help where one tree is listed.
+            Outcome::Undecided { changed, .. }
+                if matches!(kind, RunKind::Tree { .. })
+                    || changed && paths.iter().all(|dirty| dirty.tries < TRIES_BEFORE_HALVING) =>
+            {
+                self.report.again.append(&mut paths);
+            }
+            Outcome::Undecided { message, .. } => self.undecided(paths, Failure { exit, message }),
+            Outcome::DiskFull(message) => {
+                self.report.end = End::DiskFull(message.clone());
+                self.undecided(paths, Failure { exit, message });
+            }
+            Outcome::Refused(form) => {
+                self.report.end = End::Refused(form);
+                self.report.again.append(&mut paths);
+            }
+            // A module that refuses deletions still gets its files: only what is to be deleted fails.
+            Outcome::Misconfigured(message)
+                if matches!(kind, RunKind::Delete { .. }) && exit == 4 =>
+            {
+                let failure = Failure { exit, message };
+                self.report
+                    .failed
+                    .extend(paths.into_iter().map(|dirty| (dirty, failure.clone())));
+            }
+            Outcome::Misconfigured(cause) => {
+                self.report.end = End::Misconfigured(cause);
+                self.report.again.append(&mut paths);
+            }
+            Outcome::Unreachable(cause) => {
+                self.report.end = End::Unreachable(cause);
+                self.report.again.append(&mut paths);
+            }
+        }
+    }
+
+    /// Puts these names aside for another look; returns the other paths.
+    fn again(&mut self, paths: Vec<DirtyPath>, names: &[RelPath], below: Extent) -> Vec<DirtyPath> {
+        let (again, rest) = split(paths, names);
+        for name in names {
+            if position(&again, name).is_err() {
+                self.report.again.push(DirtyPath::now(name.clone(), below));
+            }
+        }
+        self.report.again.extend(again);
+        rest
+    }
+
+    /// What may not have been done beside the names that rsync told: what is below them, and with `-H` the other names
+    /// of files whose first name failed.
+    fn involved(&mut self, paths: Vec<DirtyPath>, told: &[RelPath]) -> Vec<DirtyPath> {
+        let told: BTreeSet<&RelPath> = told.iter().collect();
+        let is_below = |path: &RelPath| path.ancestors_below_root().any(|dir| told.contains(&dir));
+        let (involved, rest): (Vec<_>, Vec<_>) = paths
+            .into_iter()
+            .partition(|dirty| self.grouped.contains(&dirty.path) || is_below(&dirty.path));
+        self.report.again.extend(involved);
+        rest
+    }
+
+    fn undecided(&mut self, paths: Vec<DirtyPath>, failure: Failure) {
+        match &mut self.report.undecided {
+            Some((others, _)) => others.extend(paths),
+            none => *none = Some((paths, failure)),
+        }
+        if let Some((others, _)) = &mut self.report.undecided {
+            others.sort_by(|a, b| a.path.cmp(&b.path));
+        }
+    }
+
+    /// A parent that changed during the runs may have led rsync astray: it is dirty again with all its content. So is
+    /// a name that was gone and is taken again: a deletion leaves what exists, and it may be the old directory of that
+    /// name that still stands at the receiver.
+    async fn look_again(&mut self, root: Arc<SourceRoot>, resolved: Resolved, gone: Vec<RelPath>) {
+        let looking = tokio::task::spawn_blocking(move || {
+            let mut changed = resolved.changed_parents(&root);
+            changed.extend(present(&root, &gone));
+            changed
+        });
+        for path in looking.await.unwrap_or_default() {
+            self.report
+                .again
+                .push(DirtyPath::now(path, Extent::Subtree));
+        }
+    }
+
+    /// A receiver that was killed leaves its temporary files behind: they are removed with whatever else is only there,
+    /// in the directories that it was writing to.
+    async fn sweep(&mut self, root: &Arc<SourceRoot>) {
+        if self.report.unswept.is_empty()
+            || self.report.end != End::Reached
+            || !self.context.deletes
+        {
+            return;
+        }
+        let (below, dirs) = (Arc::clone(root), self.report.unswept.clone());
+        let looking = tokio::task::spawn_blocking(move || present(&below, &dirs));
+        let dirs = looking.await.unwrap_or_default();
+        let root = match self.context.open_root_to_delete() {
+            Ok(root) => root,
+            Err(hold) => return self.hold(hold, Vec::new()),
+        };
+        let kind = RunKind::Delete { by_name: false };
+        let ended = self.child(&root, kind, args::directories_list(&dirs)).await;
+        self.count(&ended);
+        // What failed by itself is not tried again: it is a left-over, and the next full push removes it.
+        if matches!(ended.exit, Exit::Code(0 | 23..=25)) {
+            self.report.unswept.clear();
+        }
+    }
+
+    fn count(&mut self, ended: &Ended) {
+        self.report.runs += 1;
+        self.report.files_sent += ended.stats.files_sent;
+        self.report.bytes_sent += ended.stats.bytes_sent;
+        self.report.took = self.report.took.max(ended.took);
+    }
+}
+
+/// Whether a run that did not get through may have begun to write: not if nobody answered, or the module was refused.
+fn had_begun(exit: &Exit) -> bool {
+    !matches!(exit, Exit::NotStarted(_) | Exit::Code(5 | 10 | 35))
+}
+
+/// The paths with one of these names, and the others.
+fn split(paths: Vec<DirtyPath>, names: &[RelPath]) -> (Vec<DirtyPath>, Vec<DirtyPath>) {
+    let names: BTreeSet<&RelPath> = names.iter().collect();
+    paths
+        .into_iter()
+        .partition(|dirty| names.contains(&dirty.path))
+}

@@ -1,0 +1,68 @@
+//! One-way, real-time mirroring of directory trees to rsync remotes.
+//!
+//! This page is the map. The program is the library with a small `main`; nothing here is meant for other programs.
+//!
+//! # Words
+//!
+//! A *mirror* is one source directory and where it goes; a *remote* is one target of a mirror; a *lane* is the sending
+//! side of one mirror to one remote. A *change* says "this path may differ now", never "do this operation". The *dirty
+//! set* of a lane holds the changes no run has taken yet; a *batch* is what a *job* takes of it at once. A *path run*
+//! is an rsync of listed paths, a *tree run* a recursive one with deletion (the first push is a tree run of the root).
+//! An *outcome* is what a run did; the *fail queue* holds the paths that failed by themselves.
+//!
+//! # Flow
+//!
+//! ```text
+//!  kernel ─► watch ─Change─► mirror ─► dirty set (one per lane) ─take─► lane ─► rsync child ─► Outcome
+//!              │ Overflowed, LimitReached, RootGone     ▲                                        │
+//!              └────────────────────────────────────────┤   failed paths ─► fail queue ─┘ back when due
+//!  signals ──► daemon ─► mirror                         └── unreachable: the whole batch back, the lane backs off
+//! ```
+//!
+//! Changes are states, not operations: when a batch runs the source is looked at, and what is there is sent, what is
+//! gone is deleted. So order, duplicates and restarts do not matter, and a batch can always be tried again.
+//!
+//! # Invariants
+//!
+//! 1. A change leaves a dirty set only inside a batch; a batch ends as synced, or back in the dirty set, or in the fail
+//!    queue. Never nowhere. ([`dirty`], [`lane`])
+//! 2. A full queue, a kernel overflow, a failed watch or an error nobody foresaw escalates to "the whole (sub)tree is
+//!    dirty", never to loss. ([`watch`])
+//! 3. Per remote, runs overlap only as one path job beside one large file and one tree; what the path job did below the
+//!    long ones is dirty again when they end. The last word is always ours. ([`lane`])
+//! 4. A tree subsumes its paths, and memory is bounded: too many dirty paths collapse to their common directories.
+//!    ([`dirty`])
+//! 5. Decisions are pure functions of state, event and `now`; tasks only carry them out.
+//! 6. No transfer result and no log can end or block the daemon. A rejected reload changes nothing. ([`daemon`])
+//! 7. Nothing is deleted at a receiver unless the source root is the directory this mirror began with, and has an
+//!    entry. ([`lane::transfer`], [`mirror`])
+//! 8. No shell, ever: argument vectors and NUL lists; a file name is bytes. ([`rsync::args`], [`path`])
+//! 9. After any end, clean or not, the next start restores the truth by itself: its first push compares everything.
+//!
+//! # Layers
+//!
+//! Imports go one way, from the top of this table to its bottom; a test reads them.
+//!
+//! | layer | modules |
+//! |---|---|
+//! | program | [`cli`] |
+//! | composition root | [`daemon`], [`journal`] |
+//! | tasks | [`mirror`], [`lane::task`], [`lane::transfer`] |
+//! | adapters, each the only user of its system interface | [`watch`] (inotify), [`rsync`] (children), [`resolve`] and [`links`] (the source) |
+//! | policy, pure | [`lane`], [`dirty`], [`fail_queue`], [`rsync::args`], [`rsync::outcome`], [`config`] |
+//! | words | [`path`], [`change`] |
+
+pub mod change;
+pub mod cli;
+pub mod config;
+pub mod daemon;
+pub mod dirty;
+pub mod fail_queue;
+pub mod journal;
+pub mod lane;
+pub mod links;
+pub mod mirror;
+pub mod path;
+pub mod resolve;
+pub mod rsync;
+pub mod watch;

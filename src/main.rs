@@ -1,0 +1,41 @@
+//! The `sersync` program: arguments in, exit code out.
+
+use std::process::ExitCode;
+
+use clap::Parser as _;
+use clap::error::ErrorKind;
+use sersync::cli::{self, Cli, Command};
+
+fn main() -> ExitCode {
+    let arguments = match Cli::try_parse() {
+        Ok(arguments) => arguments,
+        Err(error) => {
+            let is_answer = matches!(
+                error.kind(),
+                ErrorKind::DisplayHelp | ErrorKind::DisplayVersion
+            );
+            // Nobody is left to be told if standard error is closed.
+            let _ = error.print();
+            return if is_answer {
+                ExitCode::SUCCESS
+            } else {
+                ExitCode::from(cli::exit::USAGE)
+            };
+        }
+    };
+    match arguments.command {
+        Command::Run(args) => cli::run::run(&args),
+        Command::Check { config } => match cli::config_file(&config) {
+            Ok(file) => cli::check::run(&file),
+            Err(message) => {
+                eprintln!("{message}");
+                ExitCode::from(cli::exit::USAGE)
+            }
+        },
+        Command::Mirror {
+            source,
+            targets,
+            how,
+        } => cli::run::mirror(&source, &targets, &how),
+    }
+}

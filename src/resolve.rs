@@ -1,0 +1,299 @@
+//! What the source says of a batch: each dirty path is looked at before rsync hears of it.
+//!
+//! rsync follows a symbolic link that stands where a listed name has a parent: it then sends files from outside the
+//! source, or keeps a directory at the receiver for ever. So every parent is opened from the root's descriptor
+//! without following anything, and a path whose parent is missing, a link or a file is replaced by that parent. After
+//! the run the parents are looked at again ([`Resolved::changed_parents`]).
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::io;
+use std::os::fd::{AsFd, OwnedFd};
+
+use rustix::fs::{FileType, OFlags, Stat};
+
+use crate::change::Extent;
+use crate::dirty::DirtyPath;
+use crate::links::LinkIndex;
+use crate::path::{Identity, LONGEST_LISTED, RelPath, SourceRoot, look};
+
+/// A file of at least this many bytes travels in a slot of its own: at 100 MB/s it would hold the others back for
+/// about a third of a second.
+pub const LARGE_FILE: u64 = 32 << 20;
+
+/// A batch, sorted by what is to be done. Each path of the batch, or an ancestor in its place, is in one list.
+#[derive(Debug, Default)]
+pub struct Resolved {
+    /// To be sent whatever the times say.
+    pub written: Vec<DirtyPath>,
+    /// To be sent if size or time differ.
+    pub plain: Vec<DirtyPath>,
+    /// Bytes in the regular files of `plain`: what it would cost to send them without need.
+    pub plain_bytes: u64,
+    /// Bytes in all regular files that are to be sent.
+    pub bytes: u64,
+    /// Regular files of at least [`LARGE_FILE`] bytes.
+    pub large: Vec<DirtyPath>,
+    /// Directories to be compared with all their content.
+    pub trees: Vec<DirtyPath>,
+    /// Missing; the parent of each is a real directory, or the root.
+    pub gone: Vec<DirtyPath>,
+    /// Longer than rsync can take.
+    pub too_long: Vec<DirtyPath>,
+    /// Sent files with other names that are not known yet: they need another look.
+    pub partly_known: Vec<DirtyPath>,
+    /// The listed names of files with several, with `whole_groups`.
+    pub grouped: BTreeSet<RelPath>,
+    /// Could not be looked at.
+    pub failed: Vec<(DirtyPath, io::Error)>,
+    /// The directories the listed names stand in, as they were.
+    parents: BTreeMap<RelPath, Identity>,
+}
+
+impl Resolved {
+    /// The parents that are not what they were when the batch was resolved: they and their content are dirty again.
+    #[must_use]
+    pub fn changed_parents(&self, root: &SourceRoot) -> Vec<RelPath> {
+        let is_same = |dir: &RelPath, was: &Identity| {
+            root.open_dir(dir, OFlags::PATH)
+                .and_then(|fd| Ok(rustix::fs::fstat(&fd)?))
+                .is_ok_and(|stat| Identity::of(&stat) == *was)
+        };
+        let changed = self.parents.iter().filter(|(dir, was)| !is_same(dir, was));
+        changed.map(|(dir, _)| dir.clone()).collect()
+    }
+}
+
+/// Those of some names, in order, that are there. Blocks on the file system.
+#[must_use]
+pub fn present(root: &SourceRoot, names: &[RelPath]) -> Vec<RelPath> {
+    let mut open: Option<(RelPath, OwnedFd)> = None;
+    let mut is_there = |path: &RelPath| {
+        let Some(parent) = path.parent() else {
+            return true;
+        };
+        if open.as_ref().is_none_or(|(dir, _)| *dir != parent) {
+            open = root
+                .open_dir(&parent, OFlags::PATH)
+                .ok()
+                .map(|fd| (parent, fd));
+        }
+        open.as_ref()
+            .is_some_and(|(_, fd)| look(fd.as_fd(), path.name()).is_ok())
+    };
+    names
+        .iter()
+        .filter(|path| is_there(path))
+        .cloned()
+        .collect()
+}
+
+/// Looks at every path of a batch. Blocks on the file system.
+///
+/// With `split_large`, large files are set apart instead of sent. Other names of files with hard links join the batch;
+/// with `whole_groups` (`-H` among the options) the files of a group are not set apart from each other.
+#[must_use]
+pub fn resolve(
+    root: &SourceRoot,
+    batch: Vec<DirtyPath>,
+    links: &LinkIndex,
+    split_large: bool,
+    whole_groups: bool,
+) -> Resolved {
+    let mut resolver = Resolver {
+        root,
+        links,
+        split_large,
+        whole_groups,
+        open: None,
+        walked_for_links: false,
+        followed: BTreeSet::new(),
+        seen: BTreeSet::new(),
+        other_names: Vec::new(),
+        resolved: Resolved::default(),
+    };
+    for dirty in batch {
+        resolver.resolve(dirty);
+    }
+    // The other names are resolved like any; they have no further names that are not in the batch by now.
+    while let Some(dirty) = resolver.other_names.pop() {
+        resolver.resolve(dirty);
+    }
+    resolver.resolved
+}
+
+struct Resolver<'a> {
+    root: &'a SourceRoot,
+    links: &'a LinkIndex,
+    split_large: bool,
+    whole_groups: bool,
+    /// The directory opened last: a batch comes in order, so the next name is mostly in it too.
+    open: Option<(RelPath, OwnedFd)>,
+    walked_for_links: bool,
+    /// Names that have been asked for what they were before.
+    followed: BTreeSet<RelPath>,
+    /// Everything that is in one of the lists.
+    seen: BTreeSet<RelPath>,
+    other_names: Vec<DirtyPath>,
+    resolved: Resolved,
+}
+
+impl Resolver<'_> {
+    fn resolve(&mut self, dirty: DirtyPath) {
+        if dirty.path.as_bytes().len() > LONGEST_LISTED {
+            self.resolved.too_long.push(dirty);
+            return;
+        }
+        let Some(parent) = dirty.path.parent() else {
+            match rustix::fs::fstat(self.root) {
+                Ok(stat) => self.sort(dirty, &stat),
+                Err(error) => self.resolved.failed.push((dirty, error.into())),
+            }
+            return;
+        };
+        let looked = self.look_below(&parent, dirty.path.name());
+        self.follow_former(&dirty, looked.as_ref().ok().and_then(Option::as_ref));
+        match looked {
+            Ok(Some(stat)) => self.sort(dirty, &stat),
+            Ok(None) => self.gone(dirty),
+            Err(error) if is_not_a_directory(&error) => self.replace_by_parent(dirty, &error),
+            Err(error) => self.resolved.failed.push((dirty, error)),
+        }
+    }
+
+    /// What was done through a name that is another file's now, or nobody's, shows under that file's other names.
+    fn follow_former(&mut self, dirty: &DirtyPath, stat: Option<&Stat>) {
+        // Each name asks once, so this comes to an end.
+        if !self.followed.insert(dirty.path.clone()) {
+            return;
+        }
+        let inode = stat.map(|stat| stat.st_ino);
+        let walked = &mut self.walked_for_links;
+        let left = self
+            .links
+            .left_behind(self.root, &dirty.path, inode, walked);
+        if !left.complete {
+            self.resolved.partly_known.push(dirty.clone());
+        }
+        for path in left.names {
+            if !self.seen.contains(&path) && !self.followed.contains(&path) {
+                self.other_names.push(DirtyPath {
+                    path,
+                    ..dirty.clone()
+                });
+            }
+        }
+    }
+
+    /// The entry `name` of a real directory; `None` if it is missing there.
+    fn look_below(&mut self, parent: &RelPath, name: &[u8]) -> io::Result<Option<Stat>> {
+        let at_hand = self.open.as_ref().is_some_and(|(dir, _)| dir == parent);
+        if !at_hand {
+            self.open = None;
+            let fd = self.root.open_dir(parent, OFlags::PATH)?;
+            let identity = Identity::of(&rustix::fs::fstat(&fd)?);
+            self.resolved.parents.insert(parent.clone(), identity);
+            self.open = Some((parent.clone(), fd));
+        }
+        let Some((_, fd)) = &self.open else {
+            return Ok(None);
+        };
+        match look(fd.as_fd(), name) {
+            Ok(stat) => Ok(Some(stat)),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// The topmost ancestor that is no directory says all there is to say of what was below it.
+    fn replace_by_parent(&mut self, dirty: DirtyPath, error: &io::Error) {
+        let ancestors: Vec<RelPath> = dirty.path.ancestors_below_root().collect();
+        for dir in ancestors {
+            let Some(above) = dir.parent() else { continue };
+            let stat = match self.look_below(&above, dir.name()) {
+                Ok(stat) => stat,
+                // It changed under our eyes; whoever did that raised an event. Look again with the next batch.
+                Err(error) => return self.resolved.failed.push((dirty, error)),
+            };
+            let since = dirty.since;
+            let replaced = DirtyPath {
+                since,
+                ..DirtyPath::now(dir, Extent::Subtree)
+            };
+            match stat {
+                Some(stat) if FileType::from_raw_mode(stat.st_mode) == FileType::Directory => {}
+                Some(stat) => return self.sort(replaced, &stat),
+                None => return self.gone(replaced),
+            }
+        }
+        let error = io::Error::new(error.kind(), error.to_string());
+        self.resolved.failed.push((dirty, error));
+    }
+
+    fn gone(&mut self, dirty: DirtyPath) {
+        if self.seen.insert(dirty.path.clone()) {
+            self.resolved.gone.push(dirty);
+        }
+    }
+
+    fn sort(&mut self, dirty: DirtyPath, stat: &Stat) {
+        if !self.seen.insert(dirty.path.clone()) {
+            return;
+        }
+        match FileType::from_raw_mode(stat.st_mode) {
+            FileType::Directory if dirty.extent == Extent::Subtree => {
+                self.links.on_tree_changed();
+                self.resolved.trees.push(dirty);
+            }
+            FileType::RegularFile => self.sort_file(dirty, stat),
+            _ => self.resolved.plain.push(dirty),
+        }
+    }
+
+    fn sort_file(&mut self, dirty: DirtyPath, stat: &Stat) {
+        if stat.st_nlink > 1 {
+            let walked = &mut self.walked_for_links;
+            let others = self.links.other_names(self.root, &dirty.path, stat, walked);
+            if !others.complete {
+                self.resolved.partly_known.push(dirty.clone());
+            }
+            for path in others.names {
+                let DirtyPath { written, since, .. } = dirty;
+                let other = DirtyPath {
+                    written,
+                    since,
+                    ..DirtyPath::now(path, Extent::Entry)
+                };
+                if !self.seen.contains(&other.path) {
+                    self.other_names.push(other);
+                }
+            }
+        }
+        let size = u64::try_from(stat.st_size).unwrap_or(0);
+        let grouped = self.whole_groups && stat.st_nlink > 1;
+        if grouped {
+            self.resolved.grouped.insert(dirty.path.clone());
+        }
+        if self.split_large && size >= LARGE_FILE && !grouped {
+            self.resolved.large.push(dirty);
+            return;
+        }
+        self.resolved.bytes += size;
+        if dirty.written {
+            self.resolved.written.push(dirty);
+        } else {
+            self.resolved.plain_bytes += size;
+            self.resolved.plain.push(dirty);
+        }
+    }
+}
+
+fn is_not_a_directory(error: &io::Error) -> bool {
+    let codes = [
+        rustix::io::Errno::NOENT,
+        rustix::io::Errno::NOTDIR,
+        rustix::io::Errno::LOOP,
+    ];
+    codes
+        .iter()
+        .any(|code| error.raw_os_error() == Some(code.raw_os_error()))
+}

@@ -1,0 +1,301 @@
+//! One rsync child: started, fed with its list, read, ended. Its end is a value, never an error.
+//!
+//! A child can be started ahead of its list: rsync connects, authenticates and negotiates before it reads
+//! `--files-from=-`, so such a [`Standby`] turns a change into one round trip (3.5 ms instead of 10 on loopback).
+//!
+//! What a child does is in [`args`], what its end means in [`outcome`].
+
+use std::ffi::OsString;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::process::{ExitStatus, Stdio};
+use std::time::{Duration, Instant};
+
+use rustix::process::{Pid, Signal, kill_process_group};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWriteExt};
+use tokio::process::{Child, ChildStderr, ChildStdin, ChildStdout, Command};
+use tokio::sync::oneshot;
+use tokio::task::JoinHandle;
+use tokio_util::sync::CancellationToken;
+
+pub mod args;
+pub mod ended;
+pub mod outcome;
+pub mod version;
+
+pub use args::{Forms, Pace, RunKind};
+pub use ended::{Ended, Exit, Stats};
+pub use outcome::{Names, Outcome, RefusedForm, judge};
+
+/// Messages kept of one run. A run that says more is not believed in detail.
+const STDERR_KEPT: usize = 256 << 10;
+/// The statistics are the last thing on standard output, and short.
+const STDOUT_KEPT: usize = 64 << 10;
+/// rsync's own exit code for a run that does not move on.
+const TIMED_OUT: i32 = 30;
+/// How often a running child is looked at; see [`waits_for_a_pipe`].
+const LOOK: Duration = Duration::from_secs(2);
+/// After SIGTERM rsync removes its temporary files, here and at the receiver; then it is killed.
+const GRACE: Duration = Duration::from_secs(5);
+
+/// How a child is started.
+#[derive(Debug, Clone)]
+pub struct Launch {
+    /// The rsync program.
+    pub program: PathBuf,
+    /// Its arguments.
+    pub args: Vec<OsString>,
+    /// Its working directory; as a path below `/proc/self/fd`, good while the descriptor is open.
+    pub directory: PathBuf,
+}
+
+impl Launch {
+    fn start(&self) -> io::Result<Running> {
+        let mut command = Command::new(&self.program);
+        command
+            .args(&self.args)
+            .current_dir(&self.directory)
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            // Messages are compared with names, so they must come in one language; and popt reads aliases from the
+            // home directory, one of which can turn every run into a dry run.
+            .env("LC_ALL", "C")
+            .env("HOME", "/")
+            .process_group(0)
+            .kill_on_drop(true);
+        for (name, _) in std::env::vars_os() {
+            if name.as_encoded_bytes().starts_with(b"RSYNC_") {
+                command.env_remove(name);
+            }
+        }
+        let mut child = command.spawn()?;
+        let group = child
+            .id()
+            .and_then(|id| Pid::from_raw(i32::try_from(id).ok()?));
+        let (stdin, stdout, stderr) =
+            (child.stdin.take(), child.stdout.take(), child.stderr.take());
+        Ok(Running {
+            child,
+            group,
+            stdin,
+            stdout,
+            stderr,
+        })
+    }
+}
+
+/// A child and its pipes, which are taken out of it: waiting for a child closes a standard input it still has.
+struct Running {
+    child: Child,
+    group: Option<Pid>,
+    stdin: Option<ChildStdin>,
+    stdout: Option<ChildStdout>,
+    stderr: Option<ChildStderr>,
+}
+
+/// Runs rsync with a list. When `cancel` is cancelled, or after `limit`, the child is ended, and its end is reported
+/// like any other.
+pub async fn run(
+    launch: &Launch,
+    list: Vec<u8>,
+    limit: Option<Duration>,
+    cancel: &CancellationToken,
+) -> Ended {
+    match launch.start() {
+        Ok(child) => child.finish(list, limit, cancel).await,
+        Err(error) => not_started(error),
+    }
+}
+
+fn not_started(error: io::Error) -> Ended {
+    Ended {
+        exit: Exit::NotStarted(error),
+        stderr: Vec::new(),
+        stderr_cut: false,
+        stats: Stats::default(),
+        took: Duration::ZERO,
+    }
+}
+
+/// A child that is connected and waits for its list.
+#[derive(Debug)]
+pub struct Standby {
+    list: oneshot::Sender<Vec<u8>>,
+    /// `None` if it ended without having taken a list.
+    task: JoinHandle<Option<Ended>>,
+}
+
+impl Standby {
+    /// Starts one. It ends by itself when it is dropped, after `quiet` without a list, or when `cancel` is cancelled.
+    #[must_use]
+    pub fn start(launch: &Launch, quiet: Duration, cancel: CancellationToken) -> Option<Self> {
+        let mut running = launch.start().ok()?;
+        let (list, receiver) = oneshot::channel();
+        let task = tokio::spawn(async move {
+            let list = tokio::select! {
+                list = receiver => list.ok(),
+                () = tokio::time::sleep(quiet) => None,
+                () = cancel.cancelled() => None,
+                _ = running.child.wait() => None,
+            };
+            let was_given = list.is_some();
+            // With an empty list it says good-bye to the daemon, so that no connection is left to time out.
+            let ended = running
+                .finish(list.unwrap_or_default(), None, &cancel)
+                .await;
+            was_given.then_some(ended)
+        });
+        Some(Self { list, task })
+    }
+
+    /// Whether it still waits. A dead connection does not show; its run then fails and a new child is started.
+    #[must_use]
+    pub fn is_waiting(&self) -> bool {
+        !self.task.is_finished() && !self.list.is_closed()
+    }
+
+    /// Gives it its list. `None` if it had ended by then: the list was not used.
+    pub async fn run(self, list: Vec<u8>) -> Option<Ended> {
+        self.list.send(list).ok()?;
+        self.task.await.ok().flatten()
+    }
+}
+
+impl Running {
+    /// Feeds the child and waits for its end.
+    async fn finish(
+        self,
+        list: Vec<u8>,
+        limit: Option<Duration>,
+        cancel: &CancellationToken,
+    ) -> Ended {
+        let start = Instant::now();
+        let Self {
+            mut child,
+            group,
+            stdin,
+            stdout,
+            stderr,
+        } = self;
+        let feed = async move {
+            if let Some(mut stdin) = stdin {
+                // A child that ended early does not take its list; its exit says why.
+                let _ = stdin.write_all(&list).await;
+            }
+        };
+        let end = async {
+            let instead = tokio::select! {
+                status = child.wait() => return status.map_or_else(Exit::NotStarted, exit_of),
+                () = cancel.cancelled() => None,
+                () = stuck(group) => Some(Exit::Stuck),
+                () = after(limit) => Some(Exit::Code(TIMED_OUT)),
+            };
+            signal(group, Signal::TERM);
+            let status = if let Ok(status) = tokio::time::timeout(GRACE, child.wait()).await {
+                status
+            } else {
+                signal(group, Signal::KILL);
+                child.wait().await
+            };
+            instead.unwrap_or_else(|| status.map_or_else(Exit::NotStarted, exit_of))
+        };
+        let (exit, (), out, (stderr, stderr_cut)) = tokio::join!(
+            end,
+            feed,
+            keep_last(stdout, STDOUT_KEPT),
+            keep_first(stderr, STDERR_KEPT)
+        );
+        Ended {
+            exit,
+            stderr,
+            stderr_cut,
+            stats: Stats::read(&out),
+            took: start.elapsed(),
+        }
+    }
+}
+
+async fn after(limit: Option<Duration>) {
+    match limit {
+        Some(limit) => tokio::time::sleep(limit).await,
+        None => std::future::pending().await,
+    }
+}
+
+/// Comes back when the child is found in the same endless wait twice in a row.
+async fn stuck(group: Option<Pid>) {
+    let Some(pid) = group else {
+        return std::future::pending().await;
+    };
+    let mut looks = 0;
+    while looks < 2 {
+        tokio::time::sleep(LOOK).await;
+        looks = if waits_for_a_pipe(pid) { looks + 1 } else { 0 };
+    }
+}
+
+/// A file may become a named pipe between rsync's list and its turn. The sender then opens the pipe and waits for a
+/// writer, which `--timeout` does not end. The kernel's name for that wait shows it; where it is not to be read,
+/// nothing is found and the run waits as rsync does.
+fn waits_for_a_pipe(pid: Pid) -> bool {
+    std::fs::read(format!("/proc/{}/wchan", pid.as_raw_nonzero()))
+        .is_ok_and(|wait| matches!(&wait[..], b"wait_for_partner" | b"fifo_open"))
+}
+
+fn exit_of(status: ExitStatus) -> Exit {
+    use std::os::unix::process::ExitStatusExt;
+    match (status.code(), status.signal()) {
+        (Some(code), _) => Exit::Code(code),
+        (None, signal) => Exit::Signal(signal.unwrap_or(0)),
+    }
+}
+
+fn signal(group: Option<Pid>, signal: Signal) {
+    if let Some(group) = group {
+        // It may be gone already.
+        let _ = kill_process_group(group, signal);
+    }
+}
+
+async fn keep_first(pipe: Option<impl AsyncRead + Unpin>, most: usize) -> (Vec<u8>, bool) {
+    let mut kept = Vec::new();
+    let mut cut = false;
+    let Some(mut pipe) = pipe else {
+        return (kept, cut);
+    };
+    let mut chunk = [0; 4096];
+    while let Ok(count @ 1..) = pipe.read(&mut chunk).await {
+        let room = most - kept.len();
+        cut |= count > room;
+        kept.extend_from_slice(&chunk[..count.min(room)]);
+    }
+    (kept, cut)
+}
+
+async fn keep_last(pipe: Option<impl AsyncRead + Unpin>, most: usize) -> Vec<u8> {
+    let mut kept = Vec::new();
+    let Some(mut pipe) = pipe else { return kept };
+    let mut chunk = [0; 4096];
+    while let Ok(count @ 1..) = pipe.read(&mut chunk).await {
+        kept.extend_from_slice(&chunk[..count]);
+        if kept.len() > most * 2 {
+            kept.drain(..kept.len() - most);
+        }
+    }
+    kept
+}
+
+/// Finds the rsync program in `PATH`.
+#[must_use]
+pub fn find_program() -> Option<PathBuf> {
+    let path = std::env::var_os("PATH")?;
+    std::env::split_paths(&path)
+        .filter(|dir| dir.is_absolute())
+        .map(|dir| dir.join("rsync"))
+        .find(|program| is_executable(program))
+}
+
+fn is_executable(program: &Path) -> bool {
+    program.is_file() && rustix::fs::access(program, rustix::fs::Access::EXEC_OK).is_ok()
+}

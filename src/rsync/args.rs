@@ -1,0 +1,253 @@
+//! The argument vector and the list of one run. Pure.
+//!
+//! Every run has the same shape: the user's options, then ours (rsync takes the later one where two speak of the same
+//! thing), then `-- ./ TARGET/`, with the names on standard input: NUL-separated, each as `./name`, since rsync would
+//! take a name that begins with `#` or `;` for a comment.
+
+use std::ffi::{OsStr, OsString};
+use std::os::unix::ffi::OsStrExt;
+
+use crate::config::{RemoteConfig, Target};
+use crate::path::RelPath;
+
+/// Seconds to connect to a daemon. A host that drops packets must not keep a probe for minutes.
+const CONNECT_SECONDS: u32 = 10;
+
+/// What a run is to do with its list.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum RunKind {
+    /// Send the listed entries, and nothing below listed directories.
+    Send {
+        /// Also where size and time agree.
+        ignore_times: bool,
+    },
+    /// Remove the listed names, which are missing at the source, in the form that the receiver takes.
+    Delete {
+        /// Whether the list holds the missing names themselves; else the directories they are missing from.
+        by_name: bool,
+    },
+    /// Count which of the listed files differ, without doing anything.
+    Ask {
+        /// Compare times with all their digits instead of in whole seconds.
+        exact: bool,
+    },
+    /// Make the listed directories equal with all their content.
+    Tree {
+        /// Also remove what is only at the receiver.
+        delete: bool,
+    },
+}
+
+/// How long a run may take.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Pace {
+    /// Some milliseconds. With `--timeout` the daemon greets with one more small packet and, by Nagle's algorithm, waits
+    /// for its acknowledgement: 45 ms for a run of 8. So a brief run goes without, and is ended by us if need be.
+    Brief,
+    /// As long as it moves on.
+    Long,
+}
+
+/// Which of our options a receiver has not refused so far.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Forms {
+    /// `--delete-missing-args`: receivers with certain security patches abort at it.
+    pub delete_by_name: bool,
+    /// `--force`.
+    pub force: bool,
+    /// `--delete` in tree runs.
+    pub delete_in_trees: bool,
+    /// Whether the receiver keeps the fractions of a second in times, once that is known. By itself rsync compares
+    /// whole seconds, and takes a file that was written twice within one for equal if the size is. Where fractions are
+    /// lost, comparing them would send everything again with each tree run.
+    pub exact_times: Option<bool>,
+}
+
+impl Forms {
+    /// What is tried first. With a filter among the user's options missing names cannot be listed: that form removes
+    /// what a filter protects below a missing directory.
+    #[must_use]
+    pub fn of(remote: &RemoteConfig) -> Self {
+        Self {
+            delete_by_name: !remote.params.filtered(),
+            force: true,
+            delete_in_trees: true,
+            exact_times: None,
+        }
+    }
+}
+
+/// The arguments of a run, without the program's name.
+#[must_use]
+pub fn arguments(remote: &RemoteConfig, kind: RunKind, forms: Forms, pace: Pace) -> Vec<OsString> {
+    let mut args: Vec<OsString> = remote.params.args().to_vec();
+    let mut ours = |option: &str| args.push(option.into());
+    match kind {
+        RunKind::Send { ignore_times } => {
+            for option in ["--no-r", "--dirs", "--ignore-missing-args"] {
+                ours(option);
+            }
+            if ignore_times {
+                ours("--ignore-times");
+            } else {
+                ours(modify_window(forms.exact_times == Some(true)));
+            }
+        }
+        RunKind::Ask { exact } => {
+            for option in ["--dry-run", "--no-r", "--dirs", "--ignore-missing-args"] {
+                ours(option);
+            }
+            ours(modify_window(exact));
+        }
+        RunKind::Delete { by_name } => {
+            // With the last two nothing is sent: a half-written sibling stays as it is.
+            for option in ["--no-r", "--dirs", "--existing", "--ignore-existing"] {
+                ours(option);
+            }
+            ours(if by_name {
+                "--delete-missing-args"
+            } else {
+                "--delete"
+            });
+        }
+        RunKind::Tree { delete } => {
+            ours("--recursive");
+            ours("--ignore-missing-args");
+            // As long as nothing is known, there was nothing at the receiver to lose by it.
+            ours(modify_window(forms.exact_times != Some(false)));
+            if delete {
+                ours("--delete");
+            }
+            if remote.params.hard_links() {
+                // With its incremental recursion, rsync 3.5.0 waits for itself for ever when the first name of a group
+                // of hard links vanishes under the run.
+                ours("--no-inc-recursive");
+            }
+        }
+    }
+    if forms.force {
+        ours("--force");
+    }
+    for option in [
+        "--files-from=-",
+        "--from0",
+        "--stats",
+        "--no-human-readable",
+    ] {
+        ours(option);
+    }
+    if pace == Pace::Long || !matches!(remote.target, Target::Daemon { .. }) {
+        ours(&format!("--timeout={}", remote.timeout.as_secs().max(1)));
+    }
+    if let Target::Daemon {
+        port,
+        password_file,
+        ..
+    } = &remote.target
+    {
+        // Nagle's algorithm costs a lone change two times 40 ms. A standby's dead connection is noticed by keepalive.
+        ours("--sockopts=TCP_NODELAY,SO_KEEPALIVE");
+        ours(&format!("--contimeout={CONNECT_SECONDS}"));
+        ours("--no-motd");
+        if let Some(port) = port {
+            ours(&format!("--port={port}"));
+        }
+        if let Some(file) = password_file {
+            let mut option = OsString::from("--password-file=");
+            option.push(file);
+            args.push(option);
+        }
+    }
+    args.extend(["--".into(), "./".into(), destination(&remote.target)]);
+    args
+}
+
+fn modify_window(exact: bool) -> &'static str {
+    if exact {
+        "--modify-window=-1"
+    } else {
+        "--modify-window=0"
+    }
+}
+
+/// The target as rsync takes it, with the slash that makes it a directory.
+fn destination(target: &Target) -> OsString {
+    let login = |user: &Option<String>, host: &str| {
+        let host = if host.contains(':') {
+            format!("[{host}]")
+        } else {
+            host.to_owned()
+        };
+        let user = user
+            .as_ref()
+            .map(|user| format!("{user}@"))
+            .unwrap_or_default();
+        format!("{user}{host}")
+    };
+    match target {
+        Target::Daemon {
+            host, module, user, ..
+        } => format!("{}::{module}/", login(user, host)).into(),
+        Target::Ssh {
+            host, path, user, ..
+        } => {
+            let mut target = OsString::from(login(user, host));
+            target.push(":");
+            target.push(path);
+            target.push("/");
+            target
+        }
+        Target::Local { path } => {
+            let mut path = path.clone().into_os_string();
+            path.push("/");
+            path
+        }
+    }
+}
+
+/// The names of a run as its standard input.
+#[must_use]
+pub fn list<'a>(paths: impl IntoIterator<Item = &'a RelPath>) -> Vec<u8> {
+    let mut list = Vec::new();
+    for path in paths {
+        list.extend_from_slice(b"./");
+        list.extend_from_slice(path.as_bytes());
+        list.push(0);
+    }
+    list
+}
+
+/// The directories that missing names are missing from, as the list of a [`RunKind::Delete`] that is not by name.
+#[must_use]
+pub fn parents_list<'a>(paths: impl IntoIterator<Item = &'a RelPath>) -> Vec<u8> {
+    let mut parents: Vec<RelPath> = paths.into_iter().filter_map(RelPath::parent).collect();
+    parents.sort();
+    parents.dedup();
+    directories_list(&parents)
+}
+
+/// Directories with their direct content, as the list of a [`RunKind::Delete`] that is not by name.
+#[must_use]
+pub fn directories_list(dirs: &[RelPath]) -> Vec<u8> {
+    let mut list = Vec::new();
+    for dir in dirs {
+        list.extend_from_slice(b"./");
+        list.extend_from_slice(dir.as_bytes());
+        if !dir.is_root() {
+            list.push(b'/');
+        }
+        list.push(0);
+    }
+    list
+}
+
+/// The arguments on one line of a log. Never to be run: a name may hold anything.
+#[must_use]
+pub fn shown(args: &[OsString]) -> String {
+    let mut line = String::from("rsync");
+    for arg in args {
+        line.push(' ');
+        line.push_str(&crate::path::escaped(OsStr::as_bytes(arg)).to_string());
+    }
+    line
+}

@@ -1,0 +1,109 @@
+//! How a run ended, in plain values.
+
+use std::fmt;
+use std::io;
+use std::time::Duration;
+
+/// How a child ended.
+#[derive(Debug)]
+pub enum Exit {
+    /// It exited with this code.
+    Code(i32),
+    /// A signal ended it.
+    Signal(i32),
+    /// It never ran.
+    NotStarted(io::Error),
+    /// It waited for somebody to write into a pipe that had been a file when its list was made, and was ended.
+    Stuck,
+}
+
+impl fmt::Display for Exit {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Code(code) => write!(f, "rsync exited with {code}"),
+            Self::Signal(signal) => write!(f, "rsync was ended by signal {signal}"),
+            Self::NotStarted(error) => write!(f, "rsync could not be started: {error}"),
+            Self::Stuck => f.write_str("rsync was stuck in a pipe that had been a file"),
+        }
+    }
+}
+
+impl Exit {
+    /// The exit code, or -1 where there is none.
+    #[must_use]
+    pub fn code(&self) -> i32 {
+        match self {
+            Self::Code(code) => *code,
+            Self::Signal(_) | Self::NotStarted(_) | Self::Stuck => -1,
+        }
+    }
+}
+
+/// What rsync counted.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Stats {
+    /// Regular files whose content was transferred.
+    pub files_sent: u64,
+    /// Bytes written to the connection.
+    pub bytes_sent: u64,
+    /// Entries removed at the receiver.
+    pub deleted: u64,
+}
+
+/// A run that is over.
+#[derive(Debug)]
+pub struct Ended {
+    /// How.
+    pub exit: Exit,
+    /// Its messages.
+    pub stderr: Vec<u8>,
+    /// Whether it said more than is kept.
+    pub stderr_cut: bool,
+    /// Its counters; zero where it did not get so far.
+    pub stats: Stats,
+    /// From the list to the end.
+    pub took: Duration,
+}
+
+impl Stats {
+    /// What `--stats` printed, at the end of standard output.
+    #[must_use]
+    pub fn read(stdout: &[u8]) -> Self {
+        let text = String::from_utf8_lossy(stdout);
+        let number = |label: &str| {
+            let line = text
+                .lines()
+                .rev()
+                .find_map(|line| line.strip_prefix(label))?;
+            line.trim()
+                .split(|c: char| !c.is_ascii_digit())
+                .next()?
+                .parse()
+                .ok()
+        };
+        Self {
+            files_sent: number("Number of regular files transferred:").unwrap_or(0),
+            bytes_sent: number("Total bytes sent:").unwrap_or(0),
+            deleted: number("Number of deleted files:").unwrap_or(0),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn statistics_are_read_from_the_end_of_the_output() {
+        let out = b"Number of deleted files: 3 (reg: 2, dir: 1)\nNumber of regular files transferred: 12\nTotal bytes sent: 3456\n";
+        assert_eq!(
+            Stats::read(out),
+            Stats {
+                files_sent: 12,
+                bytes_sent: 3456,
+                deleted: 3
+            }
+        );
+        assert_eq!(Stats::read(b""), Stats::default());
+    }
+}

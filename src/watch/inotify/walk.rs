@@ -1,0 +1,155 @@
+//! The walk: each directory is watched first and read then, so that nothing falls between.
+
+use std::ffi::OsStr;
+use std::io;
+use std::os::fd::{AsFd, OwnedFd};
+use std::os::unix::ffi::OsStrExt;
+use std::rc::Rc;
+use std::time::SystemTime;
+
+use rustix::fs::{AtFlags, Dir, FileType, OFlags};
+
+use super::super::WatchConfig;
+use super::super::tree::NodeId;
+use super::WatchThread;
+use crate::change::Change;
+use crate::path::{Identity, SourceRoot, look, proc_path};
+
+/// While a walk lasts, events are read this often so that the kernel's queue does not overflow.
+const DIRECTORIES_PER_READ: usize = 256;
+/// Events kept while a walk lasts. More is treated as an overflow.
+const MOST_BACKLOG: usize = 1_000_000;
+
+/// What a walk says of the entries it finds.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum Tell {
+    /// Nothing: the caller says that the whole tree may differ.
+    Nothing,
+    /// Each entry may differ: it may have come before the watch.
+    Entries,
+    /// Files written a moment ago: their last events may have been dropped.
+    Racy(SystemTime),
+}
+
+impl WatchThread {
+    pub(super) fn walk_new(&mut self, root: &mut LazyRoot, node: NodeId, tell: Tell) {
+        let unwatched = self.unwatched;
+        if let Some(root) = root.take(&self.config, self.identity) {
+            self.walk(&root, node, tell);
+        }
+        if self.unwatched > unwatched {
+            self.tell_unwatched();
+        }
+    }
+
+    /// Watches a directory and all below it.
+    pub(super) fn walk(&mut self, root: &SourceRoot, node: NodeId, tell: Tell) {
+        self.walks += 1;
+        let mut pending = vec![node];
+        let mut visited = 0;
+        while let Some(node) = pending.pop() {
+            self.visit(root, node, tell, &mut pending);
+            visited += 1;
+            if visited % DIRECTORIES_PER_READ == 0 {
+                if self.backlog.len() < MOST_BACKLOG {
+                    self.read();
+                }
+                if !self.changes.is_empty() {
+                    self.flush();
+                }
+            }
+        }
+    }
+
+    /// Watches one directory, then reads it.
+    fn visit(&mut self, root: &SourceRoot, node: NodeId, tell: Tell, pending: &mut Vec<NodeId>) {
+        let Some(path) = self.tree.path(node) else {
+            return;
+        };
+        let fd = match root.open_dir(&path, OFlags::RDONLY) {
+            Ok(fd) => fd,
+            Err(error) if error.kind() == io::ErrorKind::PermissionDenied => {
+                self.unwatched += 1;
+                return;
+            }
+            // It is gone or something else by now; the event that says so follows.
+            Err(_) => {
+                self.remove(node);
+                return;
+            }
+        };
+        match rustix::fs::inotify::add_watch(&self.inotify, proc_path(fd.as_fd()), self.mask(node))
+        {
+            Ok(watch) => {
+                self.tree.set_watch(node, watch);
+                self.tree.mark_seen(node, self.walks);
+            }
+            // ENOSPC is how the kernel says that there are no more watches.
+            Err(_) => self.unwatched += 1,
+        }
+        let Ok(entries) = Dir::read_from(&fd) else {
+            return;
+        };
+        for entry in entries.flatten() {
+            let name = entry.file_name().to_bytes();
+            if matches!(name, b"." | b"..") {
+                continue;
+            }
+            let kind = match entry.file_type() {
+                FileType::Unknown => match look(fd.as_fd(), name) {
+                    Ok(stat) => FileType::from_raw_mode(stat.st_mode),
+                    Err(_) => continue,
+                },
+                kind => kind,
+            };
+            if kind == FileType::Directory && self.is_entered(&fd, name) {
+                pending.push(self.tree.child_or_new(node, name));
+            }
+            match tell {
+                Tell::Nothing => {}
+                Tell::Entries => self.changes.push(Change::entry(path.join(name))),
+                Tell::Racy(since) => {
+                    if kind == FileType::RegularFile && was_written_since(&fd, name, since) {
+                        self.changes.push(Change::written(path.join(name)));
+                    }
+                }
+            }
+        }
+    }
+
+    /// With `-x`, rsync sends a mount point but nothing below it.
+    fn is_entered(&self, dir: &OwnedFd, name: &[u8]) -> bool {
+        !self.config.one_file_system
+            || look(dir.as_fd(), name).is_ok_and(|stat| stat.st_dev == self.identity.device)
+    }
+}
+
+/// The source root, opened only if something is to be looked at, and only while events are handled.
+#[derive(Default)]
+pub(super) struct LazyRoot {
+    asked: bool,
+    root: Option<Rc<SourceRoot>>,
+}
+
+impl LazyRoot {
+    /// The root, if it is the directory that is watched.
+    pub(super) fn take(
+        &mut self,
+        config: &WatchConfig,
+        identity: Identity,
+    ) -> Option<Rc<SourceRoot>> {
+        if !std::mem::replace(&mut self.asked, true) {
+            let root = SourceRoot::open(&config.source).ok()?;
+            self.root = (root.identity() == identity).then(|| Rc::new(root));
+        }
+        self.root.clone()
+    }
+}
+
+fn was_written_since(dir: &OwnedFd, name: &[u8], since: SystemTime) -> bool {
+    let since = since
+        .duration_since(SystemTime::UNIX_EPOCH)
+        .map_or(0, |time| time.as_secs());
+    rustix::fs::statat(dir, OsStr::from_bytes(name), AtFlags::SYMLINK_NOFOLLOW)
+        .is_ok_and(|stat| u64::try_from(stat.st_mtime).is_ok_and(|mtime| mtime >= since))
+}
