@@ -1,0 +1,209 @@
+//! Whole configuration files and every word that is said about them.
+//!
+//! Each `tests/fixtures/config/good/*.xml` can be run, each `bad/*.xml` cannot. The `.expected` beside it holds what
+//! `sersync check` prints: the problems, without the directory of the file, then what is mirrored. With `BLESS=1` in
+//! the environment the library's test writes these files anew; read the difference before you commit it.
+
+use std::ffi::OsStr;
+use std::fmt::Write as _;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::time::Duration;
+
+use sersync::config::{Config, Target};
+
+const EXIT_CONFIG: i32 = 78;
+
+fn fixtures() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/config")
+}
+
+/// The XML files of a directory of fixtures, sorted.
+fn files(kind: &str) -> Vec<PathBuf> {
+    let entries = fs::read_dir(fixtures().join(kind)).expect("the fixtures are there");
+    let mut files: Vec<PathBuf> = entries
+        .map(|entry| entry.expect("the directory is readable").path())
+        .filter(|path| path.extension() == Some(OsStr::new("xml")))
+        .collect();
+    files.sort();
+    assert!(!files.is_empty(), "no fixtures in {kind}");
+    files
+}
+
+fn without_directory(text: &str, file: &Path) -> String {
+    let directory = file.parent().expect("a fixture lies in a directory");
+    text.replace(&format!("{}/", directory.display()), "")
+}
+
+/// What `sersync check` would print, and whether the file can be run.
+fn check_by_library(file: &Path) -> (String, bool) {
+    let mut printed = String::new();
+    let checked = Config::load(file).and_then(|loaded| {
+        for warning in &loaded.warnings {
+            writeln!(printed, "{warning}").expect("a string takes everything");
+        }
+        loaded.into_runnable()
+    });
+    let result = match &checked {
+        Ok((config, _)) => {
+            let mirrors = config.mirrors.iter();
+            let lines = mirrors.flat_map(|mirror| {
+                let source = mirror.display_source();
+                mirror
+                    .remotes
+                    .iter()
+                    .map(move |remote| format!("{source} -> {}\n", remote.target))
+            });
+            lines.collect()
+        }
+        Err(error) => format!("{error}\n"),
+    };
+    printed.push_str(&result);
+    (without_directory(&printed, file), checked.is_ok())
+}
+
+#[test]
+fn every_file_gets_exactly_the_expected_words() {
+    for (kind, can_be_run) in [("good", true), ("bad", false)] {
+        for file in files(kind) {
+            let (printed, is_ok) = check_by_library(&file);
+            assert_eq!(is_ok, can_be_run, "{}\n{printed}", file.display());
+            let expected = file.with_extension("expected");
+            if std::env::var_os("BLESS").is_some() {
+                fs::write(&expected, &printed).expect("the fixtures are writable");
+            }
+            let expected = fs::read_to_string(&expected).unwrap_or_default();
+            assert_eq!(printed, expected, "{}", file.display());
+        }
+    }
+}
+
+#[test]
+fn the_program_prints_the_same_and_ends_with_0_or_78() {
+    for (kind, status) in [("good", 0), ("bad", EXIT_CONFIG)] {
+        for file in files(kind) {
+            let output = Command::new(env!("CARGO_BIN_EXE_sersync"))
+                .arg("check")
+                .arg(&file)
+                .output()
+                .expect("the program starts");
+            let stderr = String::from_utf8(output.stderr).expect("messages are UTF-8");
+            let stdout = String::from_utf8(output.stdout).expect("messages are UTF-8");
+            let expected = fs::read_to_string(file.with_extension("expected")).unwrap_or_default();
+            assert_eq!(
+                without_directory(&stderr, &file) + &stdout,
+                expected,
+                "{}",
+                file.display()
+            );
+            assert_eq!(output.status.code(), Some(status), "{}", file.display());
+        }
+    }
+}
+
+#[test]
+fn an_element_left_out_means_what_the_stock_file_says() {
+    let load = |name: &str| {
+        Config::load(&fixtures().join("good").join(name))
+            .expect(name)
+            .config
+    };
+    let (stock, smallest) = (load("stock.xml"), load("smallest.xml"));
+    assert_eq!(stock.mirrors[0].switches, smallest.mirrors[0].switches);
+    assert_eq!(
+        stock.mirrors[0].remotes[0].params,
+        smallest.mirrors[0].remotes[0].params
+    );
+    assert_eq!(
+        stock.mirrors[0].remotes[0].timeout,
+        smallest.mirrors[0].remotes[0].timeout
+    );
+    assert_eq!(stock.retry_period, smallest.retry_period);
+    assert_eq!(stock.fail_log_path, smallest.fail_log_path);
+    assert_eq!(
+        (stock.debug, &stock.filter, &stock.crontab),
+        (smallest.debug, &None, &None)
+    );
+    assert_eq!(stock.plugins.len(), 4);
+    assert!(stock.started_plugins.is_empty());
+}
+
+#[test]
+fn a_remote_has_the_settings_of_the_file_unless_it_has_its_own() {
+    let file = fixtures().join("good/several.xml");
+    let config = Config::load(&file).expect("a good file").config;
+    assert_eq!(config.retry_period, Duration::from_secs(300));
+    assert!(config.debug);
+    let remotes = &config.mirrors[0].remotes;
+    let login = |index: usize| match &remotes[index].target {
+        Target::Daemon {
+            port,
+            user,
+            password_file,
+            ..
+        } => (
+            *port,
+            user.as_deref(),
+            password_file.as_deref().and_then(Path::to_str),
+        ),
+        other => panic!("{other} is no daemon"),
+    };
+    assert_eq!(
+        login(0),
+        (Some(874), Some("rsync_backup"), Some("/etc/rsync.password"))
+    );
+    assert_eq!(
+        login(1),
+        (Some(874), Some("other"), Some("/etc/rsync.other"))
+    );
+    assert_eq!(
+        login(2),
+        (
+            Some(8730),
+            Some("rsync_backup"),
+            Some("/etc/rsync.password")
+        )
+    );
+    assert_eq!(
+        remotes[3].target,
+        Target::Local {
+            path: "/backup/www".into()
+        }
+    );
+    assert_eq!(remotes[2].params.args(), ["-aH", "--bwlimit=2000"]);
+    assert!(remotes[2].params.hard_links() && !remotes[2].params.filtered());
+    assert_eq!(
+        remotes[0].params.args(),
+        ["-atuz", "--exclude=*.tmp", "--exclude=/cache"]
+    );
+    assert!(
+        remotes
+            .iter()
+            .all(|remote| remote.timeout == Duration::from_secs(20))
+    );
+}
+
+#[test]
+fn what_cannot_be_done_yet_is_valid_all_the_same() {
+    let loaded = Config::load(&fixtures().join("bad/not-yet.xml")).expect("the file is valid");
+    let config = &loaded.config;
+    assert_eq!(loaded.unsupported().len(), 5);
+    assert_eq!(
+        config.filter.as_ref().expect("it is on").excludes,
+        [r"(.*)\.svn"]
+    );
+    assert_eq!(
+        config.crontab.as_ref().expect("it is on").excludes,
+        ["*.php"]
+    );
+    assert_eq!(
+        config.mirrors[0].remotes[0].target.to_string(),
+        "root@10.0.0.41:/backup"
+    );
+    assert_eq!(config.started_plugins.len(), 2);
+    assert!(
+        !format!("{config:?}").contains("\"p\""),
+        "a password does not show in a log"
+    );
+}

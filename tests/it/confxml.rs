@@ -1,0 +1,137 @@
+//! The configuration file of a test, as an administrator would write it.
+
+use std::fs;
+use std::io;
+use std::os::unix::ffi::OsStrExt;
+use std::path::{Path, PathBuf};
+
+/// A `confxml.xml` to be: what is in here is written, everything else is left to its default.
+#[derive(Debug, Clone)]
+pub struct Confxml {
+    /// Where [`Confxml::write`] puts it.
+    pub file: PathBuf,
+    /// The `localpath` elements.
+    pub mirrors: Vec<Localpath>,
+    /// `commonParams`.
+    pub params: String,
+    /// User and password file.
+    pub auth: Option<(String, PathBuf)>,
+    /// The port of all daemons in the file.
+    pub port: u16,
+    /// Entries of the `inotify` element and their `start` values.
+    pub switches: Vec<(&'static str, bool)>,
+}
+
+/// One `localpath`: a source and where it goes.
+#[derive(Debug, Clone)]
+pub struct Localpath {
+    pub watch: PathBuf,
+    pub remotes: Vec<Remote>,
+}
+
+/// One `remote`.
+#[derive(Debug, Clone)]
+pub enum Remote {
+    /// A module of the daemon at an address.
+    Module { ip: &'static str, name: String },
+    /// A directory of this machine.
+    Local(PathBuf),
+}
+
+impl Remote {
+    /// The module `name` of a daemon at 127.0.0.1.
+    pub fn module(name: &str) -> Self {
+        Self::Module {
+            ip: "127.0.0.1",
+            name: name.to_owned(),
+        }
+    }
+}
+
+impl Confxml {
+    /// A file with one mirror, `-a`, and attribute changes followed.
+    pub fn new(file: PathBuf, watch: &Path, remotes: Vec<Remote>, port: u16) -> Self {
+        Self {
+            file,
+            mirrors: vec![Localpath {
+                watch: watch.to_path_buf(),
+                remotes,
+            }],
+            params: "-a".to_owned(),
+            auth: None,
+            port,
+            switches: vec![("attrib", true)],
+        }
+    }
+
+    /// Writes the file anew.
+    pub fn write(&self) -> io::Result<()> {
+        let mut xml = b"<?xml version=\"1.0\" encoding=\"ISO-8859-1\"?>\n<head version=\"2.5\">\n  <inotify>\n".to_vec();
+        for (name, start) in &self.switches {
+            xml.extend_from_slice(format!("    <{name} start=\"{start}\"/>\n").as_bytes());
+        }
+        xml.extend_from_slice(b"  </inotify>\n  <sersync>\n");
+        for mirror in &self.mirrors {
+            mirror.write(&mut xml);
+        }
+        xml.extend_from_slice(b"    <rsync>\n      <commonParams params=");
+        quoted(&mut xml, self.params.as_bytes());
+        xml.extend_from_slice(b"/>\n");
+        if let Some((user, password_file)) = &self.auth {
+            xml.extend_from_slice(b"      <auth start=\"true\" users=");
+            quoted(&mut xml, user.as_bytes());
+            xml.extend_from_slice(b" passwordfile=");
+            quoted(&mut xml, password_file.as_os_str().as_bytes());
+            xml.extend_from_slice(b"/>\n");
+        }
+        let port = format!(
+            "      <userDefinedPort start=\"true\" port=\"{}\"/>\n",
+            self.port
+        );
+        xml.extend_from_slice(port.as_bytes());
+        xml.extend_from_slice(
+            b"      <timeout start=\"true\" time=\"100\"/>\n    </rsync>\n  </sersync>\n</head>\n",
+        );
+        fs::write(&self.file, xml)
+    }
+}
+
+impl Localpath {
+    fn write(&self, xml: &mut Vec<u8>) {
+        xml.extend_from_slice(b"    <localpath watch=");
+        quoted(xml, self.watch.as_os_str().as_bytes());
+        xml.extend_from_slice(b">\n");
+        for remote in &self.remotes {
+            match remote {
+                Remote::Module { ip, name } => {
+                    xml.extend_from_slice(b"      <remote ip=");
+                    quoted(xml, ip.as_bytes());
+                    xml.extend_from_slice(b" name=");
+                    quoted(xml, name.as_bytes());
+                }
+                Remote::Local(path) => {
+                    xml.extend_from_slice(b"      <remote path=");
+                    quoted(xml, path.as_os_str().as_bytes());
+                }
+            }
+            xml.extend_from_slice(b"/>\n");
+        }
+        xml.extend_from_slice(b"    </localpath>\n");
+    }
+}
+
+/// Appends an attribute value with its quotes; what XML would take for markup is escaped.
+fn quoted(xml: &mut Vec<u8>, value: &[u8]) {
+    xml.push(b'"');
+    for &byte in value {
+        match byte {
+            b'&' => xml.extend_from_slice(b"&amp;"),
+            b'<' => xml.extend_from_slice(b"&lt;"),
+            b'"' => xml.extend_from_slice(b"&quot;"),
+            b'\n' => xml.extend_from_slice(b"&#10;"),
+            b'\t' => xml.extend_from_slice(b"&#9;"),
+            _ => xml.push(byte),
+        }
+    }
+    xml.push(b'"');
+}

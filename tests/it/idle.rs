@@ -1,0 +1,130 @@
+//! What a mirror costs while nothing happens: no process, no wake-up, little memory, and no hold on the source.
+
+use std::fs;
+use std::io;
+use std::path::PathBuf;
+use std::process::Command;
+use std::time::Duration;
+
+use crate::harness::{KEEP, Mirror, grow, pause, stays, wait_until};
+use crate::tree::Tree;
+
+/// A standby may wait about 20 s for more to do.
+const QUIET_WITHIN: Duration = Duration::from_secs(45);
+
+#[test]
+fn a_quiet_mirror_has_no_children_and_does_not_wake_up() -> io::Result<()> {
+    let mut mirror = Mirror::prepare()?;
+    grow(&mirror.source(""), 20, 20, 100)?;
+    mirror.run()?;
+    mirror.in_sync();
+    fs::write(mirror.source("last"), "content")?;
+    mirror.in_sync();
+    let quiet = wait_until(QUIET_WITHIN, "no rsync is left", || {
+        mirror.sersync().rsync_children().is_empty()
+    });
+    println!("no child {quiet:?} after the last change");
+    // The end of the last child is work, too, and may go on for a moment: the quietest of three times counts.
+    let mut fewest = u64::MAX;
+    for _ in 0..3 {
+        let before = mirror.sersync().wake_ups()?;
+        pause(Duration::from_secs(10)); // interval that is measured
+        let wake_ups = mirror.sersync().wake_ups()? - before;
+        println!("{wake_ups} wake-ups in 10 s");
+        fewest = fewest.min(wake_ups);
+        if fewest <= 5 {
+            break;
+        }
+    }
+    assert!(
+        fewest <= 5,
+        "{fewest} wake-ups in 10 s in which nothing happened"
+    );
+    fs::write(mirror.source("after the quiet"), "content")?;
+    println!("a change after the quiet: {:?}", mirror.in_sync());
+    mirror.finish()
+}
+
+#[test]
+fn ten_thousand_directories_cost_little_memory() -> io::Result<()> {
+    let mut mirror = Mirror::prepare()?;
+    for top in 0..100 {
+        grow(&mirror.source(format!("top {top}")), 99, 0, 0)?;
+    }
+    mirror.run()?;
+    println!(
+        "10 000 directories: {:?}",
+        mirror.in_sync_within(Duration::from_secs(60))
+    );
+    fs::write(mirror.source("top 50/d00050/file"), "content")?;
+    println!("a change among them: {:?}", mirror.in_sync());
+    let resident = mirror.sersync().status_figure("VmRSS");
+    let own = mirror.sersync().status_figure("RssAnon");
+    println!("resident: {resident} KiB, of which {own} KiB are its own");
+    assert!(resident > 0, "there is a figure");
+    assert!(resident <= 25 * 1024, "{resident} KiB");
+    mirror.finish()
+}
+
+/// A tmpfs at a directory. Dropped, it is taken away whatever holds it.
+struct Tmpfs(PathBuf);
+
+impl Tmpfs {
+    /// `None` where this user may not mount.
+    fn mount(at: PathBuf) -> Option<Self> {
+        let output = Command::new("mount")
+            .args(["-t", "tmpfs", "tmpfs"])
+            .arg(&at)
+            .output();
+        if output.is_ok_and(|output| output.status.success()) {
+            return Some(Self(at));
+        }
+        println!("skipped: nothing can be mounted here");
+        None
+    }
+
+    fn unmount(&self) -> bool {
+        Command::new("umount")
+            .arg(&self.0)
+            .output()
+            .is_ok_and(|output| output.status.success())
+    }
+}
+
+impl Drop for Tmpfs {
+    fn drop(&mut self) {
+        // Where it is unmounted already this fails, as it should.
+        let _ = Command::new("umount").arg("--lazy").arg(&self.0).output();
+    }
+}
+
+#[test]
+fn a_quiet_source_can_be_unmounted_and_deletes_nothing() -> io::Result<()> {
+    let mut mirror = Mirror::prepare()?;
+    let Some(mount) = Tmpfs::mount(mirror.source("")) else {
+        return Ok(());
+    };
+    grow(&mirror.source(""), 5, 5, 100)?;
+    fs::write(mirror.source(KEEP), "on the mounted one")?;
+    mirror.run()?;
+    mirror.in_sync();
+    fs::write(mirror.source("last"), "content")?;
+    mirror.in_sync();
+    let names = Tree::read(&mirror.replica(""))?.len();
+    println!(
+        "unmounted {:?} after the last change",
+        wait_until(QUIET_WITHIN, "umount succeeds", || mount.unmount())
+    );
+    let replica = mirror.replica("");
+    stays(
+        Duration::from_secs(4),
+        "the replica has all its files",
+        || Tree::read(&replica).is_ok_and(|tree| tree.len() >= names),
+    );
+    assert!(
+        mirror.sersync().is_running(),
+        "a source that is not mounted is no reason to end"
+    );
+    mirror.stop();
+    Ok(())
+}

@@ -1,0 +1,36 @@
+//! Whole-process tests: the `sersync` binary between a real source tree and real rsync daemons, as a black box.
+//!
+//! Every test makes its own trees, its own rsync daemon on a free loopback port and its own sersync, so all of them
+//! run side by side. What they stand on:
+//!
+//! | file | what it gives |
+//! |---|---|
+//! | `harness.rs` | `Mirror` (a source, a replica, a daemon, a sersync), `wait_until`, `wait_in_sync` |
+//! | `tree.rs` | the comparison of whole trees |
+//! | `rsync_daemon.rs` | a private `rsync --daemon` |
+//! | `sersync.rs` | the process under test and its log |
+//! | `confxml.rs` | the configuration file it reads |
+//! | `generator.rs`, `names.rs` | seeded random operations; names that break careless programs |
+//!
+//! The figures of the project (milliseconds, runs, bytes) are printed and belong to `make bench`. What is asserted
+//! here is that trees end equal, within bounds that a slow shared machine keeps. `--nocapture` shows the figures;
+//! `SERSYNC_RANDOM_SECONDS` and `SERSYNC_RANDOM_SEED` steer the random operations.
+
+mod confxml;
+mod generator;
+mod harness;
+mod names;
+mod rsync_daemon;
+mod sersync;
+mod tree;
+
+mod changes;
+mod errors;
+mod first_push;
+mod idle;
+mod isolation;
+mod kinds;
+mod random;
+mod safety;
+mod signals;
+mod writes;

@@ -1,0 +1,240 @@
+//! What must never happen: a deletion because the source is gone, a file name that is run, a deletion against the
+//! switches.
+
+use std::fs;
+use std::io;
+use std::path::Path;
+use std::time::Duration;
+
+use rustix::process::Signal;
+
+use crate::harness::{AFTER_BACK_OFF, KEEP, Mirror, SOON, grow, stays, wait_until};
+use crate::names;
+use crate::sersync::Sersync;
+use crate::tree::Tree;
+
+/// How long a deletion that must not come is waited for. One that comes takes some milliseconds.
+const WATCHED: Duration = Duration::from_secs(4);
+
+/// A running mirror of ten directories with ten files each, and how many names that makes.
+fn full() -> io::Result<(Mirror, usize)> {
+    let mut mirror = Mirror::prepare()?;
+    grow(&mirror.source(""), 10, 10, 100)?;
+    mirror.run()?;
+    mirror.in_sync();
+    let names = Tree::read(&mirror.replica(""))?.len();
+    assert_eq!(names, 111);
+    Ok((mirror, names))
+}
+
+/// Asserts that the replica keeps all its names for a while, and that sersync does not end.
+#[track_caller]
+fn nothing_is_deleted(mirror: &mut Mirror, names: usize) {
+    let replica = mirror.replica("");
+    stays(WATCHED, "the replica has all its files", || {
+        Tree::read(&replica).is_ok_and(|tree| tree.len() >= names)
+    });
+}
+
+#[test]
+fn a_source_that_is_renamed_away_deletes_nothing_and_goes_on_when_it_is_back() -> io::Result<()> {
+    let (mut mirror, names) = full()?;
+    fs::rename(mirror.source(""), mirror.at("away"))?;
+    nothing_is_deleted(&mut mirror, names);
+    // Not even when what is below it changes under its new name.
+    fs::remove_dir_all(mirror.at("away/d00001"))?;
+    nothing_is_deleted(&mut mirror, names);
+    assert!(
+        mirror.sersync().is_running(),
+        "a missing source is no reason to end"
+    );
+    fs::rename(mirror.at("away"), mirror.source(""))?;
+    fs::write(mirror.source("later"), "content")?;
+    println!(
+        "back: equal after {:?}",
+        mirror.in_sync_within(AFTER_BACK_OFF)
+    );
+    mirror.finish()
+}
+
+#[test]
+fn a_source_replaced_by_an_empty_directory_deletes_nothing() -> io::Result<()> {
+    let (mut mirror, names) = full()?;
+    fs::rename(mirror.source(""), mirror.at("away"))?;
+    fs::create_dir(mirror.source(""))?;
+    nothing_is_deleted(&mut mirror, names);
+    assert!(mirror.sersync().is_running());
+    mirror.stop();
+    Ok(())
+}
+
+#[test]
+fn a_source_removed_behind_a_stopped_process_deletes_nothing() -> io::Result<()> {
+    let (mut mirror, names) = full()?;
+    // It gets all the events at once, and the root is gone before it can look at anything.
+    mirror.sersync().signal(Signal::STOP);
+    fs::remove_dir_all(mirror.source(""))?;
+    mirror.sersync().signal(Signal::CONT);
+    nothing_is_deleted(&mut mirror, names);
+    mirror.sersync().signal(Signal::STOP);
+    fs::create_dir(mirror.source(""))?;
+    mirror.sersync().signal(Signal::CONT);
+    nothing_is_deleted(&mut mirror, names);
+    mirror.stop();
+    Ok(())
+}
+
+#[test]
+fn a_source_moved_away_and_removed_deletes_nothing() -> io::Result<()> {
+    let (mut mirror, names) = full()?;
+    fs::rename(mirror.source(""), mirror.at("away"))?;
+    fs::remove_dir_all(mirror.at("away"))?;
+    nothing_is_deleted(&mut mirror, names);
+    mirror.stop();
+    Ok(())
+}
+
+#[test]
+fn a_start_with_an_empty_source_deletes_nothing() -> io::Result<()> {
+    let (mut mirror, names) = full()?;
+    mirror.stop();
+    fs::rename(mirror.source(""), mirror.at("away"))?;
+    fs::create_dir(mirror.source(""))?;
+    mirror.run()?;
+    nothing_is_deleted(&mut mirror, names);
+    Ok(())
+}
+
+#[test]
+fn a_start_without_the_source_deletes_nothing() -> io::Result<()> {
+    let (mut mirror, names) = full()?;
+    mirror.stop();
+    fs::rename(mirror.source(""), mirror.at("away"))?;
+    // Whether it waits for the source or refuses to start.
+    mirror.run()?;
+    nothing_is_deleted(&mut mirror, names);
+    Ok(())
+}
+
+/// The one tree that is never mirrored is the empty one: it looks like a file system that is not mounted.
+#[test]
+fn an_emptied_source_keeps_the_replica_until_it_has_an_entry_again() -> io::Result<()> {
+    let mut mirror = Mirror::prepare()?;
+    grow(&mirror.source("only"), 3, 3, 100)?;
+    fs::remove_file(mirror.source(KEEP))?;
+    mirror.run()?;
+    mirror.in_sync();
+    let names = Tree::read(&mirror.replica(""))?.len();
+    fs::rename(mirror.source("only"), mirror.outside("only"))?;
+    nothing_is_deleted(&mut mirror, names);
+    fs::write(mirror.source("an entry"), "again")?;
+    println!(
+        "with an entry again: equal after {:?}",
+        mirror.in_sync_within(AFTER_BACK_OFF)
+    );
+    mirror.finish()
+}
+
+#[test]
+fn a_local_target_that_is_not_there_is_not_made() -> io::Result<()> {
+    let mut mirror = Mirror::prepare()?;
+    let target = mirror.at("not mounted/copy");
+    mirror.config.mirrors[0]
+        .remotes
+        .push(crate::confxml::Remote::Local(target.clone()));
+    mirror.run()?;
+    mirror.in_sync();
+    mirror.sersync().wait_for_problem(&["not mounted"]);
+    fs::write(mirror.source("later"), "content")?;
+    mirror.in_sync();
+    assert!(!mirror.at("not mounted").exists(), "a target was made");
+    mirror.finish()
+}
+
+#[test]
+fn names_that_look_like_commands_are_run_by_nobody() -> io::Result<()> {
+    let mirror = Mirror::prepare()?;
+    let directory = mirror.at("working directory");
+    fs::create_dir(&directory)?;
+    mirror.config.write()?;
+    let mut command = Sersync::command();
+    command
+        .args(["run", "--bus", "none", "--config"])
+        .arg(&mirror.config.file);
+    command
+        .arg("--state-dir")
+        .arg(mirror.at("state"))
+        .current_dir(&directory)
+        .env("HOME", &directory);
+    let sersync = Sersync::spawn(command, &mirror.log_file())?;
+    for &name in names::ODD {
+        let name = names::name(name);
+        fs::write(mirror.source(name), "content")?;
+        let mut directory = name.to_owned();
+        directory.push(".d");
+        fs::create_dir(mirror.source(directory))?;
+    }
+    crate::harness::wait_in_sync(&mirror.source(""), &mirror.replica(""), SOON);
+    for &name in names::ODD {
+        fs::remove_file(mirror.source(names::name(name)))?;
+    }
+    crate::harness::wait_in_sync(&mirror.source(""), &mirror.replica(""), SOON);
+    sersync.stop();
+    assert_eq!(
+        Tree::read(&directory)?.len(),
+        0,
+        "something was made in the working directory"
+    );
+    for place in [
+        mirror.source("pwned"),
+        mirror.replica("pwned"),
+        mirror.at("pwned"),
+        "/pwned".into(),
+    ] {
+        assert!(!Path::new(&place).exists(), "{place:?} was made");
+    }
+    Ok(())
+}
+
+#[test]
+fn with_delete_and_move_from_off_nothing_is_ever_removed_at_the_receiver() -> io::Result<()> {
+    let mut mirror = Mirror::prepare()?;
+    mirror
+        .config
+        .switches
+        .extend([("delete", false), ("moveFrom", false)]);
+    grow(&mirror.source(""), 3, 3, 100)?;
+    fs::write(mirror.source("file"), "content")?;
+    fs::write(mirror.replica("extra"), "was there before the first push")?;
+    mirror.run()?;
+    wait_until(SOON, "the first push arrives", || {
+        mirror.replica("d00002/f0002").exists()
+    });
+    fs::remove_file(mirror.source("d00001/f0001"))?;
+    fs::remove_dir_all(mirror.source("d00002"))?;
+    fs::rename(mirror.source("file"), mirror.source("renamed"))?;
+    fs::rename(mirror.source("d00000"), mirror.source("renamed directory"))?;
+    wait_until(SOON, "the new names arrive", || {
+        mirror.replica("renamed").exists() && mirror.replica("renamed directory/f0002").exists()
+    });
+    // Not by a restart either.
+    mirror.stop();
+    mirror.run()?;
+    fs::write(mirror.source("later"), "content")?;
+    wait_until(SOON, "a later change arrives", || {
+        mirror.replica("later").exists()
+    });
+    stays(Duration::from_secs(2), "everything removed is kept", || {
+        [
+            "extra",
+            "d00001/f0001",
+            "d00002/f0002",
+            "file",
+            "d00000/f0000",
+        ]
+        .iter()
+        .all(|name| mirror.replica(name).exists())
+    });
+    mirror.stop();
+    Ok(())
+}
