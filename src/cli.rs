@@ -42,7 +42,7 @@ pub enum Command {
     Mirror {
         /// The directory
         source: PathBuf,
-        /// An absolute path, [USER@]HOST::MODULE[/PATH], or rsync://[USER@]HOST[:PORT]/MODULE[/PATH]
+        /// An absolute path, `HOST::MODULE`, or `rsync://HOST/MODULE`; with USER@, :PORT and /PATH where they are needed
         #[arg(required = true)]
         targets: Vec<OsString>,
         /// How.

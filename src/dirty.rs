@@ -1,7 +1,7 @@
 //! The dirty set: the coalesced changes of one lane that no run has taken yet. Pure: time is an argument.
 //!
 //! - A path stands in it once, however often it changes; a subtree subsumes what lies below it.
-//! - Memory is bounded: past [`DirtySet::limit`] entries, paths collapse to the deepest directories that suffice.
+//! - Memory is bounded: past a limit, paths collapse to the deepest directories that suffice.
 //! - A path that changes again and again is due at once the first time, then at growing intervals, and always once
 //!   more when it has come to rest.
 //!

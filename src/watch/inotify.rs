@@ -2,7 +2,7 @@
 //!
 //! It is our own and not a library's, since those look through every watch when one directory is removed: with 10 000
 //! of 20 000 directories removed that stalls for seconds, with 100 000 for minutes. Here a removal costs one look-up
-//! ([`tree`](super::tree)), a renamed directory keeps its watches, and nothing polls: an idle thread sleeps in the
+//! (`tree`), a renamed directory keeps its watches, and nothing polls: an idle thread sleeps in the
 //! kernel without a descriptor of the source open, so the source can be unmounted.
 
 use std::collections::{HashMap, VecDeque};
