@@ -2,6 +2,10 @@
 //!
 //! Such a file raises no event of its end, so it is reported after some seconds, then at growing intervals for as long
 //! as it is written. A new file waits here for its close in the same way.
+//!
+//! For this the kernel has to report every write. Measured on two processors in memory: one `dd bs=4k` of 1 GiB, 262 144
+//! writes in 0.9 s, costs the watcher 0.4 s of processor time; two at once, whose events do not merge, 1.1 s. Watching
+//! for closes alone would cost nothing there, and leave what an NFS server keeps open stale for hours.
 
 use std::collections::{BTreeSet, HashMap};
 use std::time::{Duration, Instant};
