@@ -104,7 +104,14 @@ impl FailQueue {
 
     /// A path got through, with everything below it if it was a subtree.
     pub fn on_synced(&mut self, path: &RelPath, extent: Extent) {
-        self.paths.remove(path);
+        // Sending a directory itself says nothing of a failure below it.
+        if self
+            .paths
+            .get(path)
+            .is_some_and(|failed| failed.extent <= extent)
+        {
+            self.paths.remove(path);
+        }
         if extent == Extent::Subtree {
             let below: Vec<RelPath> = self
                 .paths
@@ -215,6 +222,17 @@ mod tests {
         queue.on_synced(&dirty("d", Extent::Subtree).path, Extent::Subtree);
         let left: Vec<String> = queue.iter().map(|(path, _)| path.to_string()).collect();
         assert_eq!(left, ["d.x", "e"]);
+    }
+
+    #[test]
+    fn a_directory_sent_by_itself_leaves_the_failure_of_its_content() {
+        let mut queue = FailQueue::new(PERIOD);
+        let locked = dirty("locked", Extent::Subtree);
+        queue.on_failed(&locked, failure(), Instant::now());
+        queue.on_synced(&locked.path, Extent::Entry);
+        assert_eq!(queue.len(), 1);
+        queue.on_synced(&locked.path, Extent::Subtree);
+        assert!(queue.is_empty());
     }
 
     #[test]

@@ -237,6 +237,8 @@ pub struct LaneState {
     /// Groups of which at least one path fails, to be tried apart.
     suspects: VecDeque<Vec<DirtyPath>>,
     suspects_turn: bool,
+    /// Long jobs that ended while the path job of now was running.
+    ended_meanwhile: Vec<Slot>,
     unswept: BTreeSet<RelPath>,
     full_disk: u32,
     gather_until: Option<Instant>,
@@ -265,6 +267,7 @@ impl LaneState {
             source_present: true,
             suspects: VecDeque::new(),
             suspects_turn: false,
+            ended_meanwhile: Vec::new(),
             unswept: BTreeSet::new(),
             full_disk: 0,
             gather_until: None,
@@ -449,6 +452,13 @@ impl LaneState {
         for dirty in slot.touched.take(Route::Path, usize::MAX, now, |_| false) {
             self.dirty.put_back(dirty, Route::Path);
         }
+        if route != Route::Path && self.path.running.is_some() {
+            let touched = DirtySet::new(MOST_DIRTY);
+            self.ended_meanwhile.push(Slot {
+                running: Some(batch.clone()),
+                touched,
+            });
+        }
         if route == Route::Path {
             self.note_touched(&report, now);
             self.start_gathering(batch.len(), now);
@@ -628,7 +638,17 @@ impl LaneState {
             .map(|(dirty, _)| dirty)
             .chain(undecided);
         let done = report.synced.iter().chain(failed);
+        let ended = std::mem::take(&mut self.ended_meanwhile);
         for dirty in done {
+            if ended.iter().any(|long| long.overlaps(&dirty.path)) {
+                self.dirty.put_back(
+                    DirtyPath {
+                        written: false,
+                        ..dirty.clone()
+                    },
+                    Route::Path,
+                );
+            }
             for slot in [&mut self.large, &mut self.tree] {
                 if slot.overlaps(&dirty.path) {
                     let DirtyPath { path, extent, .. } = dirty.clone();

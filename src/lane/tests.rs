@@ -99,6 +99,30 @@ fn a_path_job_during_a_tree_job_has_its_paths_looked_at_again_in_the_end() {
 }
 
 #[test]
+fn a_path_job_that_outlasts_a_tree_job_has_its_paths_looked_at_again_too() {
+    let (mut lane, now) = (lane(), Instant::now());
+    lane.on_change(Change::subtree(RelPath::root()), now);
+    let first = job(&mut lane, now);
+    let routed = vec![(first.paths[0].clone(), Route::Tree)];
+    lane.on_report(
+        Route::Path,
+        Report {
+            routed,
+            ..Report::default()
+        },
+        now,
+        0.0,
+    );
+    let tree = job(&mut lane, now);
+    lane.on_change(Change::written(path("d/a")), now);
+    let small = job(&mut lane, now);
+    lane.on_report(Route::Tree, synced(&tree), now, 0.0);
+    lane.on_report(Route::Path, synced(&small), now, 0.0);
+    let later = now + LONGEST_GATHERING;
+    assert_eq!(names(&job(&mut lane, later)), ["d/a"]);
+}
+
+#[test]
 fn a_large_file_on_its_way_holds_back_nothing_but_itself() {
     let (mut lane, now) = (lane(), Instant::now());
     lane.on_change(Change::written(path("big")), now);

@@ -588,7 +588,7 @@ impl Transfer {
         let ended = self.child(&root, kind, args::directories_list(&dirs)).await;
         self.count(&ended);
         // What failed by itself is not tried again: it is a left-over, and the next full push removes it.
-        if matches!(ended.exit, Exit::Code(0 | 23..=25)) {
+        if matches!(ended.exit, Exit::Code(0..=4 | 23..=25)) {
             self.report.unswept.clear();
         }
     }

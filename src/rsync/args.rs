@@ -99,16 +99,24 @@ pub fn arguments(remote: &RemoteConfig, kind: RunKind, forms: Forms, pace: Pace)
             }
             ours(modify_window(exact));
         }
-        RunKind::Delete { by_name } => {
-            // With the last two nothing is sent: a half-written sibling stays as it is.
-            for option in ["--no-r", "--dirs", "--existing", "--ignore-existing"] {
+        RunKind::Delete { by_name: true } => {
+            // Nothing new is made. Without `--ignore-existing` a link that still stands at the receiver for a parent is
+            // replaced first; with it, rsync would delete through the link.
+            for option in ["--no-r", "--dirs", "--existing", "--delete-missing-args"] {
                 ours(option);
             }
-            ours(if by_name {
-                "--delete-missing-args"
-            } else {
-                "--delete"
-            });
+        }
+        RunKind::Delete { by_name: false } => {
+            // Nothing is sent: a half-written sibling stays as it is.
+            for option in [
+                "--no-r",
+                "--dirs",
+                "--existing",
+                "--ignore-existing",
+                "--delete",
+            ] {
+                ours(option);
+            }
         }
         RunKind::Tree { delete } => {
             ours("--recursive");

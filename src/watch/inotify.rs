@@ -484,6 +484,7 @@ impl WatchThread {
     fn walk_again(&mut self) {
         self.overflow.walk_at = None;
         let Some(root) = LazyRoot::default().take(&self.config, self.identity) else {
+            self.overflow.walk_at = Some(Instant::now() + LONGEST_PAUSE);
             return self.send(WatchEvent::RootGone);
         };
         let moves = std::mem::take(&mut self.moves).into_values();

@@ -238,3 +238,21 @@ fn with_delete_and_move_from_off_nothing_is_ever_removed_at_the_receiver() -> io
     mirror.stop();
     Ok(())
 }
+
+/// The receiver still has the link when the names below the directory that took its place are deleted there.
+#[test]
+fn nothing_is_deleted_through_a_link_that_still_stands_at_the_receiver() -> io::Result<()> {
+    let mut mirror = Mirror::start()?;
+    fs::write(mirror.source("bystander"), "not to be touched")?;
+    std::os::unix::fs::symlink(".", mirror.source("place"))?;
+    fs::create_dir(mirror.source("tree"))?;
+    mirror.in_sync();
+    mirror.daemon.stop();
+    fs::remove_file(mirror.source("place"))?;
+    fs::rename(mirror.source("tree"), mirror.source("place"))?;
+    fs::write(mirror.source("place/bystander"), "soon gone")?;
+    fs::remove_file(mirror.source("place/bystander"))?;
+    mirror.daemon.start()?;
+    mirror.in_sync();
+    mirror.finish()
+}
