@@ -74,11 +74,26 @@ pub enum WatchEvent {
     },
     /// The kernel dropped events: anything may differ. The watcher walks the tree again by itself.
     Overflowed,
-    /// This many directories are not watched, since the kernel allows no more watches.
-    LimitReached {
-        /// Directories without a watch.
-        unwatched: u64,
+    /// So many directories are not watched or could not be read. They are tried again and compared every so often.
+    Uncovered {
+        /// Their number; 0 when all is well again.
+        directories: u64,
+        /// Why, as far as the first of them goes.
+        cause: Blindness,
     },
+    /// Every event that the kernel had when [`crate::watch::Watching::ask`] was called has been told.
+    Reached(u64),
     /// The root's name was removed, moved away, unmounted or taken by another directory, or may have been.
     RootGone,
+}
+
+/// Why a directory is not watched.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Blindness {
+    /// The kernel allows this user no more watches.
+    NoWatches,
+    /// It may not be read.
+    Denied,
+    /// Something that may pass.
+    Failed(String),
 }

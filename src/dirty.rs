@@ -26,6 +26,8 @@ const LONGEST_BOUND: Duration = Duration::from_secs(60);
 const RUN_SHARE: u32 = 20;
 /// A path not sent for this long counts as quiet again: its next change goes at once.
 const MEMORY: Duration = Duration::from_secs(3);
+/// A tree that must be compared again waits this long, doubled with each try.
+const TREE_RETRY: Duration = Duration::from_millis(100);
 /// How many recently sent paths are remembered. Past it a path merely counts as quiet.
 const REMEMBERED: usize = 65_536;
 
@@ -100,6 +102,8 @@ pub struct DirtySet {
     sent_order: VecDeque<(Instant, RelPath)>,
     longest_interval: Duration,
     limit: usize,
+    /// How many entries first differed when; few times, since changes come in drains.
+    ages: BTreeMap<Instant, usize>,
 }
 
 impl DirtySet {
@@ -114,6 +118,7 @@ impl DirtySet {
             sent_order: VecDeque::new(),
             longest_interval: SHORTEST_BOUND,
             limit: limit.max(1),
+            ages: BTreeMap::new(),
         }
     }
 
@@ -132,7 +137,7 @@ impl DirtySet {
     /// When the oldest entry first differed.
     #[must_use]
     pub fn oldest(&self) -> Option<Instant> {
-        self.entries.values().map(|entry| entry.since).min()
+        self.ages.first_key_value().map(|(since, _)| *since)
     }
 
     /// Whether the whole source is dirty.
@@ -141,6 +146,14 @@ impl DirtySet {
         self.entries
             .get(&RelPath::root())
             .is_some_and(|entry| entry.extent == Extent::Subtree)
+    }
+
+    /// Whether an entry says that `path` and everything below it may differ.
+    #[must_use]
+    pub fn holds_subtree(&self, path: &RelPath) -> bool {
+        let entry = self.entries.get(path);
+        entry.is_some_and(|entry| entry.extent == Extent::Subtree)
+            || self.subtree_above(path).is_some()
     }
 
     /// A change came in at `now`.
@@ -160,19 +173,17 @@ impl DirtySet {
     /// not tried all the time.
     pub fn retry(&mut self, mut dirty: DirtyPath, now: Instant) {
         dirty.tries = dirty.tries.saturating_add(1);
-        let DirtyPath {
-            path,
-            extent,
-            written,
-            ..
-        } = &dirty;
+        let extent = dirty.extent;
         let change = Change {
-            path: path.clone(),
-            extent: *extent,
-            written: *written,
+            path: dirty.path.clone(),
+            extent,
+            written: dirty.written,
             linked: None,
         };
-        let due = self.due(&change, now);
+        let due = match extent {
+            Extent::Entry => self.due(&change, now),
+            Extent::Subtree => Some(now + TREE_RETRY * 2_u32.pow(u32::from(dirty.tries.min(6)))),
+        };
         self.merge(dirty, Route::Path, due);
     }
 
@@ -276,8 +287,8 @@ impl DirtySet {
             mut since,
             mut tries,
         } = dirty;
-        if !written && self.is_below_subtree(&path) {
-            return;
+        if !written && let Some(above) = self.subtree_above(&path) {
+            return self.make_older(&above, since);
         }
         let (mut extent, mut route, mut due) = (extent, route, due);
         if let Some(old) = self.remove(&path) {
@@ -297,12 +308,13 @@ impl DirtySet {
             }
         }
         if extent == Extent::Subtree {
-            self.subsume(&path);
+            since = since.min(self.subsume(&path).unwrap_or(since));
             self.subtrees += 1;
         }
         if let Some(due) = due {
             self.waiting.insert((due, path.clone()));
         }
+        self.count_age(since, true);
         self.entries.insert(
             path,
             Entry {
@@ -327,24 +339,50 @@ impl DirtySet {
         if let Some(due) = entry.due {
             self.waiting.remove(&(due, path.clone()));
         }
+        self.count_age(entry.since, false);
         Some(entry)
     }
 
-    fn is_below_subtree(&self, path: &RelPath) -> bool {
-        if self.subtrees == 0 {
-            return false;
+    /// The dirty subtree that says of `path` all there is to say.
+    fn subtree_above(&self, path: &RelPath) -> Option<RelPath> {
+        if self.subtrees == 0 || path.is_root() {
+            return None;
         }
         let is_subtree = |dir: &RelPath| {
             self.entries
                 .get(dir)
                 .is_some_and(|entry| entry.extent == Extent::Subtree)
         };
-        !path.is_root() && is_subtree(&RelPath::root())
-            || path.ancestors_below_root().any(|dir| is_subtree(&dir))
+        std::iter::once(RelPath::root())
+            .chain(path.ancestors_below_root())
+            .find(is_subtree)
     }
 
-    /// Drops what a dirty subtree at `path` says anyway.
-    fn subsume(&mut self, path: &RelPath) {
+    /// An entry stands for something that differed before it did.
+    fn make_older(&mut self, path: &RelPath, since: Instant) {
+        if let Some(entry) = self.entries.get_mut(path)
+            && since < entry.since
+        {
+            let old = std::mem::replace(&mut entry.since, since);
+            self.count_age(old, false);
+            self.count_age(since, true);
+        }
+    }
+
+    fn count_age(&mut self, since: Instant, is_more: bool) {
+        let count = self.ages.entry(since).or_default();
+        *count = if is_more {
+            *count + 1
+        } else {
+            count.saturating_sub(1)
+        };
+        if *count == 0 {
+            self.ages.remove(&since);
+        }
+    }
+
+    /// Drops what a dirty subtree at `path` says anyway; returns since when the oldest of it differed.
+    fn subsume(&mut self, path: &RelPath) -> Option<Instant> {
         let below: Vec<RelPath> = self
             .entries
             .range(path..)
@@ -353,9 +391,10 @@ impl DirtySet {
             .filter(|(_, entry)| !entry.written)
             .map(|(other, _)| other.clone())
             .collect();
-        for other in below {
-            self.remove(&other);
-        }
+        below
+            .into_iter()
+            .filter_map(|other| self.remove(&other).map(|entry| entry.since))
+            .min()
     }
 
     /// Halves the set: everything deeper than some depth becomes its ancestor of that depth, the deepest that will do.
@@ -363,6 +402,7 @@ impl DirtySet {
         let old = std::mem::take(&mut self.entries);
         self.subtrees = 0;
         self.waiting.clear();
+        self.ages.clear();
         let now_sent = &self.sent;
         let (keep, fold): (Vec<_>, Vec<_>) = old
             .into_iter()
@@ -624,31 +664,33 @@ mod tests {
         ) {
             let mut now = Instant::now();
             let mut set = DirtySet::new(limit);
-            let mut owed: Vec<(RelPath, Extent)> = Vec::new();
+            let mut owed: Vec<(RelPath, Extent, Instant)> = Vec::new();
             let mut last: Vec<DirtyPath> = Vec::new();
             for step in steps {
                 match step {
                     Step::Insert(path, written, subtree) => {
                         let extent = if subtree { Extent::Subtree } else { Extent::Entry };
                         set.insert(Change { path: path.clone(), extent, written, linked: None }, now);
-                        owed.push((path, extent));
+                        owed.push((path, extent, now));
                     }
                     Step::Take(most) => {
                         last = set.take(Route::Path, most, now, |_| false);
-                        owed.retain(|(path, extent)| !last.iter().any(|d| covers(d, path, *extent)));
+                        owed.retain(|(path, extent, _)| !last.iter().any(|d| covers(d, path, *extent)));
                     }
                     Step::PutBack => for dirty in std::mem::take(&mut last) {
-                        owed.push((dirty.path.clone(), dirty.extent));
+                        owed.push((dirty.path.clone(), dirty.extent, dirty.since));
                         set.put_back(dirty, Route::Path);
                     },
                     Step::Pass(millis) => now += Duration::from_millis(millis),
                 }
                 prop_assert!(set.len() <= limit.max(1), "{} entries", set.len());
                 prop_assert_eq!(set.is_empty(), set.oldest().is_none());
+                let oldest = owed.iter().map(|(_, _, since)| *since).min();
+                prop_assert!(oldest.is_none_or(|oldest| set.oldest().is_some_and(|at| at <= oldest)));
             }
             let end = now + LONGEST_BOUND;
             let taken = set.take(Route::Path, usize::MAX, end, |_| false);
-            for (path, extent) in owed {
+            for (path, extent, _) in owed {
                 prop_assert!(taken.iter().any(|d| covers(d, &path, extent)), "lost {path:?}");
             }
             prop_assert!(set.is_empty() && set.next_due().is_none());

@@ -139,7 +139,8 @@ impl FailQueue {
                 // Whether the file at the receiver is whole is not known.
                 written: failed.extent == Extent::Entry,
                 since: failed.first,
-                tries: 0,
+                // A tree goes alone, so that the others it failed with do not fail again for it.
+                tries: 1,
             }
         })
         .collect()

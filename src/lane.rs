@@ -8,7 +8,6 @@
 //! since the long one may have undone it.
 
 use std::collections::{BTreeSet, VecDeque};
-use std::fmt;
 use std::time::{Duration, Instant};
 
 use crate::change::{Change, Extent};
@@ -18,9 +17,18 @@ use crate::path::RelPath;
 use crate::rsync::args::Forms;
 use crate::rsync::outcome::RefusedForm;
 
+mod down;
+mod job;
 mod sample;
+mod slot;
 pub mod task;
 pub mod transfer;
+
+pub use job::{End, Hold, Job, News, Plan, Report};
+pub use slot::Batch;
+
+use down::Down;
+use slot::Slot;
 
 /// Dirty paths kept one by one for each lane: some 10 MB. More than that is compared faster by directory.
 const MOST_DIRTY: usize = 50_000;
@@ -32,14 +40,6 @@ const LONGEST_GATHERING: Duration = Duration::from_millis(50);
 const SHORTEST_GATHERING: Duration = Duration::from_millis(5);
 /// A job with so many paths is a storm by itself.
 const STORM: usize = 256;
-/// A remote that went away is probed this often in the beginning.
-const FIRST_PROBES: Duration = Duration::from_secs(1);
-/// For how long.
-const BEGINNING: Duration = Duration::from_secs(60);
-/// The longest wait between two probes.
-const LONGEST_WAIT: Duration = Duration::from_secs(60);
-/// The first wait after a failure that somebody must mend.
-const FIRST_WAIT_FOR_MENDING: Duration = Duration::from_secs(2);
 /// How often a held lane looks whether its source is back.
 const HOLD_CHECK: Duration = Duration::from_secs(2);
 /// More directories than this are not swept one by one: the whole tree is compared.
@@ -49,178 +49,6 @@ const MOST_UNSWEPT: usize = 1000;
 const MOST_TRIES: u8 = 10;
 /// A full disk is tried with this many halves before the rest waits in the fail queue.
 const FULL_DISK_TRIES: u32 = 8;
-
-/// Work for one slot.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Job {
-    /// The slot.
-    pub route: Route,
-    /// Its batch, in order.
-    pub paths: Vec<DirtyPath>,
-    /// Directories in which the receiver may have left temporary files.
-    pub unswept: Vec<RelPath>,
-    /// What the receiver takes.
-    pub forms: Forms,
-}
-
-/// What became of a job. Each path of the batch, or an ancestor in its place, is in one of the lists.
-#[derive(Debug, Default)]
-pub struct Report {
-    /// Equal now.
-    pub synced: Vec<DirtyPath>,
-    /// Dirty as before.
-    pub again: Vec<DirtyPath>,
-    /// Somebody looked: these belong to another slot.
-    pub routed: Vec<(DirtyPath, Route)>,
-    /// Failed by themselves.
-    pub failed: Vec<(DirtyPath, Failure)>,
-    /// At least one of these failed, and it cannot be told which.
-    pub undecided: Option<(Vec<DirtyPath>, Failure)>,
-    /// How the job ended.
-    pub end: End,
-    /// Directories in which the receiver may have left temporary files; see [`Job::unswept`].
-    pub unswept: Vec<RelPath>,
-    /// What was learned of [`Forms::exact_times`].
-    pub exact_times: Option<bool>,
-    /// rsync runs it took.
-    pub runs: u64,
-    /// Files whose content was transferred.
-    pub files_sent: u64,
-    /// Bytes written to the connection.
-    pub bytes_sent: u64,
-    /// Length of its longest run.
-    pub took: Duration,
-}
-
-/// How a job ended for the lane as a whole.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub enum End {
-    /// The remote answered.
-    #[default]
-    Reached,
-    /// The remote is away.
-    Unreachable(String),
-    /// The remote will not have us until somebody mends it.
-    Misconfigured(String),
-    /// The receiver refused an option.
-    Refused(RefusedForm),
-    /// The receiver's file system is full.
-    DiskFull(String),
-    /// A guard: nothing is sent or deleted for now.
-    Held(Hold),
-}
-
-impl End {
-    fn cause(&self) -> String {
-        match self {
-            Self::Unreachable(cause) | Self::Misconfigured(cause) | Self::DiskFull(cause) => {
-                cause.clone()
-            }
-            Self::Held(hold) => hold.to_string(),
-            Self::Reached | Self::Refused(_) => String::new(),
-        }
-    }
-}
-
-/// Why nothing may be done.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Hold {
-    /// The source root is not there, or cannot be read.
-    SourceMissing(String),
-    /// Another directory stands under the source root's name.
-    SourceReplaced,
-    /// The source root has no entry at all, as a mount point without its mount.
-    SourceEmpty,
-}
-
-impl fmt::Display for Hold {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::SourceMissing(cause) => write!(f, "the source is missing: {cause}"),
-            Self::SourceReplaced => f.write_str(
-                "another directory stands where the source was; put the source back, or restart to accept this one",
-            ),
-            Self::SourceEmpty => f.write_str(
-                "the source is empty, as an unmounted file system would be; it goes on when the source has an entry",
-            ),
-        }
-    }
-}
-
-/// What is worth telling: a lane's condition changed.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum News {
-    /// The remote went away, or will not have us.
-    Down {
-        /// rsync's words.
-        cause: String,
-        /// Whether somebody must mend something.
-        needs_mending: bool,
-    },
-    /// It answers again, after so long.
-    Back(Duration),
-    /// A guard stopped the lane.
-    Held(Hold),
-    /// It goes on.
-    Released,
-    /// A path failed by itself.
-    PathFailed(RelPath, Failure),
-    /// From now on without this option.
-    FormChanged(RefusedForm),
-}
-
-/// What to do next.
-#[derive(Debug, Default, PartialEq, Eq)]
-pub struct Plan {
-    /// To be started now.
-    pub jobs: Vec<Job>,
-    /// An empty run is to find out whether the remote answers.
-    pub probe: bool,
-    /// When to ask again if nothing happens.
-    pub wake: Option<Instant>,
-}
-
-#[derive(Debug)]
-struct Slot {
-    running: Option<Vec<DirtyPath>>,
-    /// What path jobs did below this one's paths meanwhile.
-    touched: DirtySet,
-}
-
-impl Slot {
-    fn sends(&self, path: &RelPath) -> bool {
-        self.running
-            .as_ref()
-            .is_some_and(|running| position(running, path).is_ok())
-    }
-
-    /// Whether what was done to `path` may meet what this slot's job does.
-    fn overlaps(&self, path: &RelPath) -> bool {
-        let Some(running) = &self.running else {
-            return false;
-        };
-        let at = |dir: &RelPath| position(running, dir);
-        let below = at(path).map_or_else(|next| running.get(next), |at| running.get(at));
-        below.is_some_and(|dirty| dirty.path.is_within(path))
-            || at(&RelPath::root()).is_ok()
-            || path.ancestors_below_root().any(|dir| at(&dir).is_ok())
-    }
-}
-
-/// Where a path stands in a batch, which is in order.
-fn position(batch: &[DirtyPath], path: &RelPath) -> Result<usize, usize> {
-    batch.binary_search_by(|dirty| dirty.path.cmp(path))
-}
-
-#[derive(Debug)]
-struct Down {
-    since: Instant,
-    attempts: u32,
-    next_try: Instant,
-    probing: bool,
-    /// A probe got through, so the next failure is the batch's own.
-    answered: bool,
-}
 
 /// See the module.
 #[derive(Debug)]
@@ -238,7 +66,7 @@ pub struct LaneState {
     suspects: VecDeque<Vec<DirtyPath>>,
     suspects_turn: bool,
     /// Long jobs that ended while the path job of now was running.
-    ended_meanwhile: Vec<Slot>,
+    ended_meanwhile: Vec<Batch>,
     unswept: BTreeSet<RelPath>,
     full_disk: u32,
     gather_until: Option<Instant>,
@@ -251,17 +79,13 @@ impl LaneState {
     /// A lane with nothing to do yet.
     #[must_use]
     pub fn new(forms: Forms, retry_period: Duration, exclusive: bool) -> Self {
-        let slot = || Slot {
-            running: None,
-            touched: DirtySet::new(MOST_DIRTY),
-        };
         Self {
             dirty: DirtySet::new(MOST_DIRTY),
             failed: FailQueue::new(retry_period),
             forms,
-            path: slot(),
-            large: slot(),
-            tree: slot(),
+            path: Slot::new(),
+            large: Slot::new(),
+            tree: Slot::new(),
             down: None,
             held: None,
             source_present: true,
@@ -279,10 +103,9 @@ impl LaneState {
     /// Paths that are not known to be equal.
     #[must_use]
     pub fn pending(&self) -> usize {
-        let running = |slot: &Slot| slot.running.as_ref().map_or(0, Vec::len);
         let suspects: usize = self.suspects.iter().map(Vec::len).sum();
-        let slots = running(&self.path) + running(&self.large) + running(&self.tree);
-        self.dirty.len() + suspects + slots
+        let running: usize = self.slots().map(Slot::len).iter().sum();
+        self.dirty.len() + suspects + running
     }
 
     /// The paths that failed by themselves.
@@ -320,10 +143,8 @@ impl LaneState {
             plan.wake = Some(recheck);
             return plan;
         }
+        let idle = !self.any_running();
         if let Some(down) = &mut self.down {
-            let idle = [&self.path, &self.large, &self.tree]
-                .iter()
-                .all(|slot| slot.running.is_none());
             if !down.answered {
                 if down.next_try > now {
                     plan.wake = Some(down.next_try);
@@ -360,38 +181,69 @@ impl LaneState {
     }
 
     fn any_running(&self) -> bool {
+        self.slots().iter().any(|slot| slot.running.is_some())
+    }
+
+    fn slots(&self) -> [&Slot; 3] {
         [&self.path, &self.large, &self.tree]
-            .iter()
-            .any(|slot| slot.running.is_some())
     }
 
     fn next_job(&mut self, route: Route, now: Instant) -> Option<Job> {
         if self.slot(route).running.is_some() {
             return None;
         }
-        let paths = match route {
+        let mut paths = match route {
             Route::Path => self.next_paths(now)?,
             // One at a time: each is long by itself.
             Route::Large => {
                 let Self { dirty, path, .. } = self;
-                dirty.take(route, 1, now, |other| path.sends(other))
+                dirty.take(route, 1, now, |other| path.lists(other))
             }
-            Route::Tree => self.dirty.take(route, MOST_PATHS, now, |_| false),
+            Route::Tree => self.next_trees(now),
         };
         if paths.is_empty() {
             return None;
         }
-        self.slot(route).running = Some(paths.clone());
-        let unswept = match route {
-            Route::Path => std::mem::take(&mut self.unswept).into_iter().collect(),
-            Route::Large | Route::Tree => Vec::new(),
-        };
+        let (mut beside, mut unswept) = (Vec::new(), Vec::new());
+        if route == Route::Path {
+            for (route, slot) in [(Route::Large, &self.large), (Route::Tree, &self.tree)] {
+                if let Some(batch) = &slot.running {
+                    beside.push((route, batch.clone()));
+                    for dirty in &mut paths {
+                        slot.remember_former(dirty);
+                    }
+                }
+            }
+            // What is half written there is no left-over.
+            let is_busy = |dir: &RelPath| beside.iter().any(|(_, batch)| batch.overlaps(dir));
+            let all = std::mem::take(&mut self.unswept).into_iter();
+            let (later, now): (Vec<_>, Vec<_>) = all.partition(is_busy);
+            self.unswept.extend(later);
+            unswept = now;
+        }
+        self.slot(route).running = Some(Batch::new(&paths));
         Some(Job {
             route,
             paths,
             unswept,
+            beside,
             forms: self.forms,
         })
+    }
+
+    /// Trees that failed together with others go one by one, so that it shows which one fails.
+    fn next_trees(&mut self, now: Instant) -> Vec<DirtyPath> {
+        let mut trees = self.dirty.take(Route::Tree, MOST_PATHS, now, |_| false);
+        if let Some(at) = trees.iter().position(|dirty| dirty.tries > 0)
+            && trees.len() > 1
+        {
+            let alone = trees.swap_remove(at);
+            for other in trees {
+                self.dirty.put_back(other, Route::Tree);
+            }
+            trees = vec![alone];
+        }
+        trees
     }
 
     fn next_paths(&mut self, now: Instant) -> Option<Vec<DirtyPath>> {
@@ -407,7 +259,7 @@ impl LaneState {
         }
         self.gather_until = None;
         let Self { dirty, large, .. } = self;
-        let paths = dirty.take(Route::Path, MOST_PATHS, now, |other| large.sends(other));
+        let paths = dirty.take(Route::Path, MOST_PATHS, now, |other| large.lists(other));
         if paths.is_empty() {
             self.suspects.pop_front()
         } else {
@@ -453,14 +305,10 @@ impl LaneState {
             self.dirty.put_back(dirty, Route::Path);
         }
         if route != Route::Path && self.path.running.is_some() {
-            let touched = DirtySet::new(MOST_DIRTY);
-            self.ended_meanwhile.push(Slot {
-                running: Some(batch.clone()),
-                touched,
-            });
+            self.ended_meanwhile.push(batch.clone());
         }
         if route == Route::Path {
-            self.note_touched(&report, now);
+            self.note_touched(&report);
             self.start_gathering(batch.len(), now);
         }
         self.unswept.extend(report.unswept.iter().cloned());
@@ -598,26 +446,9 @@ impl LaneState {
         jitter: f64,
     ) -> Vec<News> {
         let is_new = self.down.is_none();
-        let down = self.down.get_or_insert(Down {
-            since: now,
-            attempts: 0,
-            next_try: now,
-            probing: false,
-            answered: false,
-        });
-        down.attempts = down.attempts.saturating_add(1);
-        down.answered = false;
-        let wait = if needs_mending {
-            (FIRST_WAIT_FOR_MENDING * 2_u32.pow((down.attempts - 1).min(10))).min(LONGEST_WAIT)
-        } else if now - down.since < BEGINNING {
-            FIRST_PROBES
-        } else {
-            // Waits as long again as it has been waiting since the beginning, up to the longest.
-            (now - down.since)
-                .saturating_sub(BEGINNING)
-                .clamp(FIRST_PROBES * 2, LONGEST_WAIT)
-        };
-        down.next_try = now + wait.mul_f64(0.75 + 0.25 * jitter);
+        self.down
+            .get_or_insert_with(|| Down::since(now))
+            .on_failed(needs_mending, now, jitter);
         if is_new {
             vec![News::Down {
                 cause,
@@ -629,42 +460,40 @@ impl LaneState {
     }
 
     /// Remembers what a path job did below a long one.
-    fn note_touched(&mut self, report: &Report, now: Instant) {
+    fn note_touched(&mut self, report: &Report) {
         // A failure counts as well: when the long job ends as synced, it must not be forgotten.
         let undecided = report.undecided.iter().flat_map(|(paths, _)| paths);
-        let failed = report
-            .failed
-            .iter()
-            .map(|(dirty, _)| dirty)
-            .chain(undecided);
-        let done = report.synced.iter().chain(failed);
+        let failed = report.failed.iter().map(|(dirty, _)| dirty);
+        let done = report.synced.iter().chain(failed).chain(undecided);
         let ended = std::mem::take(&mut self.ended_meanwhile);
         for dirty in done {
-            if ended.iter().any(|long| long.overlaps(&dirty.path)) {
-                self.dirty.put_back(
-                    DirtyPath {
-                        written: false,
-                        ..dirty.clone()
-                    },
-                    Route::Path,
-                );
+            if ended.iter().any(|batch| batch.overlaps(&dirty.path)) {
+                self.look_again(dirty.clone());
             }
             for slot in [&mut self.large, &mut self.tree] {
                 if slot.overlaps(&dirty.path) {
-                    let DirtyPath { path, extent, .. } = dirty.clone();
-                    // Where the long run put an older file back, its time differs: no need to ignore times.
-                    slot.touched.insert(
-                        Change {
-                            path,
-                            extent,
-                            written: false,
-                            linked: None,
-                        },
-                        now,
-                    );
+                    slot.touch(dirty);
                 }
             }
         }
+        for dir in &report.emptied {
+            for met in ended.iter().flat_map(|batch| batch.met_in(dir)) {
+                self.look_again(met);
+            }
+            for slot in [&mut self.large, &mut self.tree] {
+                for met in slot.met_in(dir) {
+                    slot.touch(&met);
+                }
+            }
+        }
+    }
+
+    fn look_again(&mut self, dirty: DirtyPath) {
+        let dirty = DirtyPath {
+            written: false,
+            ..dirty
+        };
+        self.dirty.put_back(dirty, Route::Path);
     }
 
     /// Jobs in a row are a storm: the longer it lasts, the more gathers between two jobs.

@@ -13,7 +13,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tracing::{error, info, trace, warn};
 
-use crate::change::{Change, WatchEvent};
+use crate::change::{Blindness, Change, WatchEvent};
 use crate::config::MirrorConfig;
 use crate::lane::task::{LaneHandle, LaneMessage, LaneTask};
 use crate::lane::transfer::Context;
@@ -272,13 +272,24 @@ impl<'a> Session<'a> {
                      raise fs.inotify.max_queued_events if this happens often"
                 );
             }
-            WatchEvent::LimitReached { unwatched } => {
+            WatchEvent::Uncovered {
+                directories: 0,
+                cause: _,
+            } => info!(SERSYNC_MIRROR = %source, "all directories of {source} are watched again"),
+            WatchEvent::Uncovered { directories, cause } => {
+                let cause = match cause {
+                    Blindness::NoWatches => format!(
+                        "the kernel allows no more watches: raise fs.inotify.max_user_watches by at least {directories}"
+                    ),
+                    Blindness::Denied => "they may not be read".into(),
+                    Blindness::Failed(cause) => cause,
+                };
                 error!(
                     SERSYNC_MIRROR = %source,
-                    "{unwatched} directories of {source} are not watched, their changes are only seen by full pushes; \
-                     raise fs.inotify.max_user_watches by at least {unwatched}"
+                    "{directories} directories of {source} are not watched, they are compared every few minutes: {cause}"
                 );
             }
+            WatchEvent::Reached(_) => {}
             WatchEvent::RootGone => return self.is_source_there(),
         }
         true

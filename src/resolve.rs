@@ -27,6 +27,8 @@ pub struct Resolved {
     pub written: Vec<DirtyPath>,
     /// To be sent if size or time differ.
     pub plain: Vec<DirtyPath>,
+    /// The symbolic links of `plain`.
+    pub links: Vec<RelPath>,
     /// Bytes in the regular files of `plain`: what it would cost to send them without need.
     pub plain_bytes: u64,
     /// Bytes in all regular files that are to be sent.
@@ -85,6 +87,13 @@ pub fn present(root: &SourceRoot, names: &[RelPath]) -> Vec<RelPath> {
         .filter(|path| is_there(path))
         .cloned()
         .collect()
+}
+
+/// Those of some paths that are real directories, below real directories. Blocks on the file system.
+#[must_use]
+pub fn directories(root: &SourceRoot, paths: &[RelPath]) -> Vec<RelPath> {
+    let is_directory = |path: &&RelPath| root.open_dir(path, OFlags::PATH).is_ok();
+    paths.iter().filter(is_directory).cloned().collect()
 }
 
 /// Looks at every path of a batch. Blocks on the file system.
@@ -245,6 +254,10 @@ impl Resolver<'_> {
                 self.resolved.trees.push(dirty);
             }
             FileType::RegularFile => self.sort_file(dirty, stat),
+            FileType::Symlink => {
+                self.resolved.links.push(dirty.path.clone());
+                self.resolved.plain.push(dirty);
+            }
             _ => self.resolved.plain.push(dirty),
         }
     }

@@ -5,6 +5,8 @@
 
 use std::io;
 use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
 
 use tokio::sync::mpsc;
 
@@ -15,6 +17,7 @@ use crate::path::SourceRoot;
 pub mod inotify;
 mod open_files;
 mod tree;
+mod uncovered;
 
 /// What is to be watched, and what counts.
 #[derive(Debug, Clone)]
@@ -45,6 +48,37 @@ pub trait Watcher {
 /// A running watcher; it ends when this is dropped.
 #[derive(Debug)]
 pub struct Watching {
-    /// The watcher's thread sees its other end hang up.
-    _hang_up: std::os::fd::OwnedFd,
+    /// A number in it is a question; the watcher's thread sees its hanging up as the end.
+    line: std::os::fd::OwnedFd,
+    gauges: Arc<Gauges>,
+}
+
+impl Watching {
+    /// Asks the watcher to tell, by [`WatchEvent::Reached`] with this number, when everything has been told that had
+    /// happened by now. No answer comes as long as the kernel has dropped events and the tree is not walked again.
+    ///
+    /// # Errors
+    /// Too many such questions wait for their answers.
+    pub fn ask(&self, number: u64) -> io::Result<()> {
+        // A pipe takes eight bytes as one.
+        rustix::io::write(&self.line, &number.to_ne_bytes())?;
+        Ok(())
+    }
+
+    /// What it says of itself.
+    #[must_use]
+    pub fn gauges(&self) -> &Arc<Gauges> {
+        &self.gauges
+    }
+}
+
+/// What can be read off a running watcher at any time.
+#[derive(Debug, Default)]
+pub struct Gauges {
+    /// Watched directories.
+    pub watches: AtomicU64,
+    /// Directories that are not watched or could not be read.
+    pub uncovered: AtomicU64,
+    /// Changes when its thread moves on: while it walks, and whenever it is asked something.
+    pub beats: AtomicU64,
 }

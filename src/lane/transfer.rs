@@ -15,14 +15,15 @@ use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 
 use super::sample;
-use super::{End, Hold, Job, Report, position};
+use super::slot::position;
+use super::{Batch, End, Hold, Job, Report};
 use crate::change::Extent;
 use crate::config::{RemoteConfig, Target};
 use crate::dirty::{DirtyPath, Route};
 use crate::fail_queue::Failure;
 use crate::links::LinkIndex;
 use crate::path::{Identity, RelPath, SourceRoot};
-use crate::resolve::{Resolved, present, resolve};
+use crate::resolve::{Resolved, directories, present, resolve};
 use crate::rsync::{
     self, Ended, Exit, Forms, Launch, Names, Outcome, Pace, RunKind, Standby, args, judge,
 };
@@ -153,6 +154,7 @@ pub async fn execute(context: Arc<Context>, job: Job, standby: Option<Standby>) 
         route,
         paths,
         unswept,
+        beside,
         forms,
     } = job;
     let report = Report {
@@ -163,6 +165,7 @@ pub async fn execute(context: Arc<Context>, job: Job, standby: Option<Standby>) 
     let mut transfer = Transfer {
         context,
         route,
+        beside,
         forms,
         standby,
         grouped,
@@ -193,6 +196,8 @@ pub async fn execute(context: Arc<Context>, job: Job, standby: Option<Standby>) 
 struct Transfer {
     context: Arc<Context>,
     route: Route,
+    /// See [`Job::beside`].
+    beside: Vec<(Route, Batch)>,
     forms: Forms,
     standby: Option<Standby>,
     /// See [`Resolved::grouped`].
@@ -209,12 +214,7 @@ impl Transfer {
         let links = Arc::clone(&self.context.links);
         let split_large = self.route == Route::Path;
         let whole_groups = self.context.remote.params.hard_links();
-        // `None` if the runtime ends meanwhile.
-        tokio::task::spawn_blocking(move || {
-            resolve(&root, paths, &links, split_large, whole_groups)
-        })
-        .await
-        .ok()
+        on_disk(move || resolve(&root, paths, &links, split_large, whole_groups)).await
     }
 
     async fn run(&mut self, root: Arc<SourceRoot>, mut resolved: Resolved) {
@@ -260,6 +260,17 @@ impl Transfer {
                 .routed
                 .extend(trees.map(|dirty| (dirty, Route::Tree)));
         }
+        // A link where a long job may have seen a directory waits until that one has ended.
+        for path in std::mem::take(&mut resolved.links) {
+            let job = self.beside.iter().find(|(_, job)| job.overlaps(&path));
+            let was_directory =
+                |dirty: &DirtyPath| dirty.path == path && dirty.extent == Extent::Subtree;
+            if let Some((route, _)) = job
+                && let Some(at) = resolved.plain.iter().position(was_directory)
+            {
+                self.report.routed.push((resolved.plain.remove(at), *route));
+            }
+        }
     }
 
     async fn send(&mut self, root: &SourceRoot, resolved: &mut Resolved) {
@@ -285,13 +296,94 @@ impl Transfer {
             return;
         }
         match self.context.open_root_to_delete() {
-            Ok(root) => {
-                let kind = RunKind::Delete {
-                    by_name: self.forms.delete_by_name,
-                };
+            Ok(root) if self.forms.delete_by_name => {
+                let kind = RunKind::Delete { by_name: true };
                 self.run_list(&root, kind, gone).await;
             }
+            Ok(root) => self.delete_by_listing(&root, gone).await,
             Err(hold) => self.hold(hold, gone),
+        }
+    }
+
+    /// Deletes what the directories of missing names do not hold. That is done by path jobs alone, and not where a
+    /// long job has half-written files; there the directories are compared as trees.
+    async fn delete_by_listing(&mut self, root: &SourceRoot, gone: Vec<DirtyPath>) {
+        let is_path = self.route == Route::Path;
+        let (now, later): (Vec<_>, Vec<_>) = gone.into_iter().partition(|dirty| {
+            let dir = dirty.path.parent().unwrap_or_else(RelPath::root);
+            is_path && !self.beside.iter().any(|(_, batch)| batch.overlaps(&dir))
+        });
+        for dirty in later {
+            let path = dirty.path.parent().unwrap_or_else(RelPath::root);
+            let tree = DirtyPath {
+                path,
+                extent: Extent::Subtree,
+                written: false,
+                ..dirty
+            };
+            self.report.routed.push((tree, Route::Tree));
+        }
+        let mut dirs: Vec<RelPath> = now.iter().filter_map(|dirty| dirty.path.parent()).collect();
+        dirs.sort();
+        dirs.dedup();
+        if let Err((exit, message)) = self.send_directories(root, &dirs).await {
+            let failure = Failure { exit, message };
+            self.fail_or_repeat(now, &failure);
+        } else if !now.is_empty() {
+            let kind = RunKind::Delete { by_name: false };
+            self.run_list(root, kind, now).await;
+            self.report.emptied.extend(dirs);
+        }
+    }
+
+    /// Has directories stand at the receiver as such, so that no deletion in them goes through a link that was there
+    /// before. `Err` if that is not certain.
+    async fn send_directories(
+        &mut self,
+        root: &SourceRoot,
+        dirs: &[RelPath],
+    ) -> Result<(), (i32, String)> {
+        if dirs.is_empty() || self.report.end != End::Reached {
+            return Ok(());
+        }
+        let kind = RunKind::Send { ignore_times: true };
+        let ended = self.child(root, kind, args::list(dirs)).await;
+        self.count(&ended);
+        let names = Names {
+            listed: dirs,
+            root: &self.context.source,
+            target: &self.context.remote.target,
+        };
+        let exit = ended.exit.code();
+        let message = match judge(kind, &ended, &names) {
+            Outcome::Synced => return Ok(()),
+            Outcome::Unreachable(cause) => {
+                self.report.end = End::Unreachable(cause);
+                String::new()
+            }
+            Outcome::Misconfigured(cause) => {
+                self.report.end = End::Misconfigured(cause);
+                String::new()
+            }
+            Outcome::Refused(form) => {
+                self.report.end = End::Refused(form);
+                String::new()
+            }
+            _ => format!(
+                "nothing is deleted where a directory could not be sent: {}",
+                ended.exit
+            ),
+        };
+        Err((exit, message))
+    }
+
+    /// Paths that could not be dealt with: dirty as before if the remote is to blame, else failed.
+    fn fail_or_repeat(&mut self, paths: Vec<DirtyPath>, failure: &Failure) {
+        if self.report.end == End::Reached {
+            let failed = paths.into_iter().map(|dirty| (dirty, failure.clone()));
+            self.report.failed.extend(failed);
+        } else {
+            self.report.again.extend(paths);
         }
     }
 
@@ -321,7 +413,7 @@ impl Transfer {
     async fn learn_exact_times(&mut self, root: &Arc<SourceRoot>, trees: &[DirtyPath]) {
         let trees: Vec<RelPath> = trees.iter().map(|dirty| dirty.path.clone()).collect();
         let below = Arc::clone(root);
-        let sampling = tokio::task::spawn_blocking(move || sample::files(&below, &trees));
+        let sampling = on_disk(move || sample::files(&below, &trees));
         let files = sampling.await.unwrap_or_default();
         if files.is_empty() || self.report.end != End::Reached {
             return;
@@ -482,10 +574,15 @@ impl Transfer {
                     self.report.synced.extend(rest);
                 }
             }
-            // A source in which much changes looks different soon; and halving does not help where one tree is listed.
+            // A source in which much changes looks different soon.
             Outcome::Undecided { changed, .. }
-                if matches!(kind, RunKind::Tree { .. })
-                    || changed && paths.iter().all(|dirty| dirty.tries < TRIES_BEFORE_HALVING) =>
+                if changed && paths.iter().all(|dirty| dirty.tries < TRIES_BEFORE_HALVING) =>
+            {
+                self.report.again.append(&mut paths);
+            }
+            // Trees that are looked at again go one by one, which tells them apart.
+            Outcome::Undecided { .. }
+                if matches!(kind, RunKind::Tree { .. }) && paths.len() > 1 =>
             {
                 self.report.again.append(&mut paths);
             }
@@ -556,7 +653,7 @@ impl Transfer {
     /// a name that was gone and is taken again: a deletion leaves what exists, and it may be the old directory of that
     /// name that still stands at the receiver.
     async fn look_again(&mut self, root: Arc<SourceRoot>, resolved: Resolved, gone: Vec<RelPath>) {
-        let looking = tokio::task::spawn_blocking(move || {
+        let looking = on_disk(move || {
             let mut changed = resolved.changed_parents(&root);
             changed.extend(present(&root, &gone));
             changed
@@ -571,22 +668,28 @@ impl Transfer {
     /// A receiver that was killed leaves its temporary files behind: they are removed with whatever else is only there,
     /// in the directories that it was writing to.
     async fn sweep(&mut self, root: &Arc<SourceRoot>) {
-        if self.report.unswept.is_empty()
-            || self.report.end != End::Reached
-            || !self.context.deletes
-        {
+        if !self.context.deletes {
+            self.report.unswept.clear();
+        }
+        if self.report.unswept.is_empty() || self.report.end != End::Reached {
             return;
         }
         let (below, dirs) = (Arc::clone(root), self.report.unswept.clone());
-        let looking = tokio::task::spawn_blocking(move || present(&below, &dirs));
-        let dirs = looking.await.unwrap_or_default();
+        let Some(dirs) = on_disk(move || directories(&below, &dirs)).await else {
+            return;
+        };
         let root = match self.context.open_root_to_delete() {
             Ok(root) => root,
             Err(hold) => return self.hold(hold, Vec::new()),
         };
+        if self.send_directories(&root, &dirs).await.is_err() || self.report.end != End::Reached {
+            return;
+        }
         let kind = RunKind::Delete { by_name: false };
         let ended = self.child(&root, kind, args::directories_list(&dirs)).await;
         self.count(&ended);
+        tracing::debug!(directories = dirs.len(), "swept: {}", ended.exit);
+        self.report.emptied.extend(dirs);
         // What failed by itself is not tried again: it is a left-over, and the next full push removes it.
         if matches!(ended.exit, Exit::Code(0..=4 | 23..=25)) {
             self.report.unswept.clear();
@@ -598,6 +701,15 @@ impl Transfer {
         self.report.files_sent += ended.stats.files_sent;
         self.report.bytes_sent += ended.stats.bytes_sent;
         self.report.took = self.report.took.max(ended.took);
+    }
+}
+
+/// Work on the file system, which blocks, in a thread of its own. `None` if the runtime ends meanwhile.
+async fn on_disk<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> Option<T> {
+    match tokio::task::spawn_blocking(work).await {
+        Ok(done) => Some(done),
+        Err(failure) if failure.is_panic() => std::panic::resume_unwind(failure.into_panic()),
+        Err(_) => None,
     }
 }
 

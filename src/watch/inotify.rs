@@ -9,6 +9,8 @@ use std::collections::{HashMap, VecDeque};
 use std::io;
 use std::mem::MaybeUninit;
 use std::os::fd::{AsFd, OwnedFd};
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant, SystemTime};
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
@@ -21,7 +23,8 @@ use tokio::sync::mpsc;
 use self::walk::{LazyRoot, Tell};
 use super::open_files::OpenFiles;
 use super::tree::{NodeId, ROOT, WatchTree};
-use super::{WatchConfig, Watcher, Watching};
+use super::uncovered::Uncovered;
+use super::{Gauges, WatchConfig, Watcher, Watching};
 use crate::change::{Change, WatchEvent};
 use crate::path::{Identity, RelPath, SourceRoot, proc_path};
 
@@ -56,10 +59,12 @@ impl Watcher for Inotify {
         events: mpsc::Sender<WatchEvent>,
     ) -> io::Result<Watching> {
         let inotify = rustix::fs::inotify::init(CreateFlags::CLOEXEC | CreateFlags::NONBLOCK)?;
-        let (end, hang_up) = pipe_with(PipeFlags::CLOEXEC)?;
+        let (line, other_end) = pipe_with(PipeFlags::CLOEXEC | PipeFlags::NONBLOCK)?;
+        let gauges = Arc::new(Gauges::default());
         let thread = WatchThread {
             inotify,
-            end,
+            line,
+            gauges: Arc::clone(&gauges),
             identity: root.identity(),
             config,
             events,
@@ -70,15 +75,19 @@ impl Watcher for Inotify {
             named: HashMap::new(),
             changes: Vec::new(),
             backlog: VecDeque::new(),
-            unwatched: 0,
+            uncovered: Uncovered::default(),
             walks: 0,
             overflow: Overflow::default(),
+            asked: Vec::new(),
             ended: false,
         };
         std::thread::Builder::new()
             .name("watch".into())
             .spawn(move || thread.run(root))?;
-        Ok(Watching { _hang_up: hang_up })
+        Ok(Watching {
+            line: other_end,
+            gauges,
+        })
     }
 }
 
@@ -108,8 +117,9 @@ struct Overflow {
 
 struct WatchThread {
     inotify: OwnedFd,
-    /// Hangs up when the watcher is to end.
-    end: OwnedFd,
+    /// Numbers to be answered; it hangs up when the watcher is to end.
+    line: OwnedFd,
+    gauges: Arc<Gauges>,
     identity: Identity,
     config: WatchConfig,
     events: mpsc::Sender<WatchEvent>,
@@ -123,9 +133,11 @@ struct WatchThread {
     changes: Vec<Change>,
     /// Events read during a walk.
     backlog: VecDeque<Event>,
-    unwatched: u64,
+    uncovered: Uncovered,
     walks: u64,
     overflow: Overflow,
+    /// Questions of [`Watching::ask`] that came before the last reading.
+    asked: Vec<u64>,
     ended: bool,
 }
 
@@ -135,26 +147,44 @@ impl WatchThread {
         drop(root);
         let directories = self.tree.watches() as u64;
         self.send(WatchEvent::Scanned { directories });
-        self.tell_unwatched();
+        let mut is_drained = false;
         while !self.ended {
             self.handle_backlog();
+            self.tell_uncovered();
             self.flush();
+            if is_drained && self.overflow.walk_at.is_none() {
+                for number in std::mem::take(&mut self.asked) {
+                    self.send(WatchEvent::Reached(number));
+                }
+            }
+            self.beat();
             if !self.wait() {
                 return;
             }
-            self.read();
+            is_drained = self.read();
             self.on_timers(Instant::now());
         }
+    }
+
+    fn beat(&self) {
+        let watches = self.tree.watches() as u64;
+        self.gauges.watches.store(watches, Ordering::Relaxed);
+        let uncovered = self.uncovered.len() as u64;
+        self.gauges.uncovered.store(uncovered, Ordering::Relaxed);
+        self.gauges.beats.fetch_add(1, Ordering::Relaxed);
     }
 
     /// Sleeps until something is to be done; `false` when nobody wants to know any more.
     fn wait(&mut self) -> bool {
         let moving = self.moves.values().chain(self.displaced.values());
         let moved = moving.map(|moving| moving.since + SECOND_HALF).min();
-        let wake = [moved, self.open_files.next_due(), self.overflow.walk_at]
-            .into_iter()
-            .flatten()
-            .min();
+        let timers = [
+            moved,
+            self.open_files.next_due(),
+            self.overflow.walk_at,
+            self.uncovered.due(),
+        ];
+        let wake = timers.into_iter().flatten().min();
         let timeout = wake.map(|at| {
             // Rounded up, so that the timer is due when the call comes back.
             let rest = at.saturating_duration_since(Instant::now()) + Duration::from_micros(100);
@@ -165,17 +195,32 @@ impl WatchThread {
         });
         let mut fds = [
             PollFd::new(&self.inotify, PollFlags::IN),
-            PollFd::new(&self.end, PollFlags::IN),
+            PollFd::new(&self.line, PollFlags::IN),
         ];
         match poll(&mut fds, timeout.as_ref()) {
-            Ok(_) | Err(Errno::INTR) => fds[1].revents().is_empty(),
+            Ok(_) if fds[1].revents().is_empty() => true,
+            Ok(_) => self.take_questions(),
+            Err(Errno::INTR) => true,
             // Without poll there is no way to wait: to be seen by whoever restarts the service.
             Err(error) => panic!("the watcher cannot wait for events: {error}"),
         }
     }
 
-    /// Takes what the kernel has into the backlog.
-    fn read(&mut self) {
+    /// `false` when the other end is gone.
+    fn take_questions(&mut self) -> bool {
+        let mut number = [0; 8];
+        loop {
+            match rustix::io::read(&self.line, &mut number) {
+                Ok(8) => self.asked.push(u64::from_ne_bytes(number)),
+                Ok(_) => return false,
+                Err(Errno::INTR) => {}
+                Err(_) => return true,
+            }
+        }
+    }
+
+    /// Takes what the kernel has into the backlog; `false` if there may be more.
+    fn read(&mut self) -> bool {
         let mut buffer = vec![MaybeUninit::uninit(); READ_BUFFER];
         let mut reader = Reader::new(&self.inotify, &mut buffer);
         loop {
@@ -191,10 +236,10 @@ impl WatchThread {
                 }),
                 Err(Errno::INTR) => {}
                 // Mostly that there is nothing more.
-                Err(_) => return,
+                Err(_) => return true,
             }
             if reader.is_buffer_empty() && self.backlog.len() >= MESSAGE {
-                return;
+                return false;
             }
         }
     }
@@ -330,7 +375,14 @@ impl WatchThread {
                 self.changes.push(Change::subtree(path));
             }
         } else if flags.intersects(DIRECTORY_ATTRIBUTES) && switches.attrib {
-            self.changes.push(Change::entry(path));
+            // It may have become readable.
+            match self.tree.child(dir, &event.name) {
+                Some(node) if self.uncovered.holds(node) => {
+                    self.walk_new(root, node, Tell::Nothing);
+                    self.changes.push(Change::subtree(path));
+                }
+                _ => self.changes.push(Change::entry(path)),
+            }
         }
     }
 
@@ -395,6 +447,7 @@ impl WatchThread {
     }
 
     fn remove(&mut self, node: NodeId) {
+        self.uncovered.forget(node);
         for watch in self.tree.remove(node) {
             self.remove_watch(watch);
         }
@@ -417,9 +470,11 @@ impl WatchThread {
                 continue;
             };
             let path = parent.join(&name);
-            let stat = root.take(&self.config, self.identity).and_then(|root| {
-                rustix::fs::statat(&*root, path.as_path(), AtFlags::SYMLINK_NOFOLLOW).ok()
-            });
+            let Some(root) = root.take(&self.config, self.identity) else {
+                self.changes.push(Change::written(path));
+                continue;
+            };
+            let stat = rustix::fs::statat(&*root, path.as_path(), AtFlags::SYMLINK_NOFOLLOW).ok();
             // If it is gone, the event that says so follows.
             let Some(stat) = stat else { continue };
             let is_file = FileType::from_raw_mode(stat.st_mode) == FileType::RegularFile;
@@ -459,6 +514,26 @@ impl WatchThread {
         if self.overflow.walk_at.is_some_and(|at| at <= now) {
             self.walk_again();
         }
+        if self.uncovered.due().is_some_and(|due| due <= now) {
+            self.walk_uncovered(now);
+        }
+    }
+
+    /// What is not watched may have changed: it is tried again, and compared.
+    fn walk_uncovered(&mut self, now: Instant) {
+        let mut root = LazyRoot::default();
+        let before = self.walks;
+        for node in self.uncovered.take(now) {
+            // Below one that has just been walked, it has been too.
+            if self.tree.was_seen_after(node, before) {
+                continue;
+            }
+            let Some(path) = self.tree.path(node) else {
+                continue;
+            };
+            self.walk_new(&mut root, node, Tell::Nothing);
+            self.changes.push(Change::subtree(path));
+        }
     }
 
     fn on_overflow(&mut self) {
@@ -492,7 +567,7 @@ impl WatchThread {
         for moving in moves.chain(displaced) {
             self.remove(moving.node);
         }
-        self.unwatched = 0;
+        self.uncovered.clear();
         let racy_since = SystemTime::now() - RACY - self.overflow.pause;
         self.walk(&root, ROOT, Tell::Racy(racy_since));
         for node in self.tree.unseen(self.walks) {
@@ -500,7 +575,6 @@ impl WatchThread {
         }
         self.changes.push(Change::subtree(RelPath::root()));
         self.flush();
-        self.tell_unwatched();
     }
 
     fn mask(&self, node: NodeId) -> WatchFlags {
@@ -521,11 +595,9 @@ impl WatchThread {
         mask
     }
 
-    fn tell_unwatched(&mut self) {
-        if self.unwatched > 0 {
-            self.send(WatchEvent::LimitReached {
-                unwatched: self.unwatched,
-            });
+    fn tell_uncovered(&mut self) {
+        if let Some((directories, cause)) = self.uncovered.take_news() {
+            self.send(WatchEvent::Uncovered { directories, cause });
         }
     }
 

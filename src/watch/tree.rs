@@ -175,6 +175,11 @@ impl WatchTree {
         }
     }
 
+    /// Whether a later walk than this saw a directory.
+    pub fn was_seen_after(&self, id: NodeId, walk: u64) -> bool {
+        self.node(id).is_some_and(|node| node.seen > walk)
+    }
+
     /// Every directory that a walk did not see; parents may come with their content.
     pub fn unseen(&self, walk: u64) -> Vec<NodeId> {
         let unseen = self

@@ -10,6 +10,7 @@ use rustix::process::Signal;
 
 use crate::harness::{AFTER_BACK_OFF, KEEP, Mirror, SOON, grow, stays, wait_until};
 use crate::names;
+use crate::rsync_daemon::Module;
 use crate::sersync::Sersync;
 use crate::tree::Tree;
 
@@ -242,7 +243,18 @@ fn with_delete_and_move_from_off_nothing_is_ever_removed_at_the_receiver() -> io
 /// The receiver still has the link when the names below the directory that took its place are deleted there.
 #[test]
 fn nothing_is_deleted_through_a_link_that_still_stands_at_the_receiver() -> io::Result<()> {
-    let mut mirror = Mirror::start()?;
+    nothing_is_deleted_through_a_link(|module| module)
+}
+
+#[test]
+fn nothing_is_deleted_through_a_link_where_deletions_go_by_directory() -> io::Result<()> {
+    nothing_is_deleted_through_a_link(|module| module.line("refuse options = delete-missing-args"))
+}
+
+fn nothing_is_deleted_through_a_link(change: impl FnOnce(Module) -> Module) -> io::Result<()> {
+    let mut mirror = Mirror::prepare_with(change)?;
+    mirror.run()?;
+    mirror.in_sync();
     fs::write(mirror.source("bystander"), "not to be touched")?;
     std::os::unix::fs::symlink(".", mirror.source("place"))?;
     fs::create_dir(mirror.source("tree"))?;

@@ -5,14 +5,15 @@ use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::rc::Rc;
-use std::time::SystemTime;
+use std::time::{Instant, SystemTime};
 
 use rustix::fs::{AtFlags, Dir, FileType, OFlags};
+use rustix::io::Errno;
 
 use super::super::WatchConfig;
 use super::super::tree::NodeId;
 use super::WatchThread;
-use crate::change::Change;
+use crate::change::{Blindness, Change};
 use crate::path::{Identity, SourceRoot, look, proc_path};
 
 /// While a walk lasts, events are read this often so that the kernel's queue does not overflow.
@@ -33,13 +34,19 @@ pub(super) enum Tell {
 
 impl WatchThread {
     pub(super) fn walk_new(&mut self, root: &mut LazyRoot, node: NodeId, tell: Tell) {
-        let unwatched = self.unwatched;
-        if let Some(root) = root.take(&self.config, self.identity) {
-            self.walk(&root, node, tell);
+        match root.take(&self.config, self.identity) {
+            Some(root) => self.walk(&root, node, tell),
+            None => self.uncover(
+                node,
+                Blindness::Failed("the source cannot be opened".into()),
+            ),
         }
-        if self.unwatched > unwatched {
-            self.tell_unwatched();
-        }
+    }
+
+    /// This directory is not watched, or was not read.
+    fn uncover(&mut self, node: NodeId, cause: Blindness) {
+        self.tree.mark_seen(node, self.walks);
+        self.uncovered.insert(node, cause, Instant::now());
     }
 
     /// Watches a directory and all below it.
@@ -51,6 +58,7 @@ impl WatchThread {
             self.visit(root, node, tell, &mut pending);
             visited += 1;
             if visited % DIRECTORIES_PER_READ == 0 {
+                self.beat();
                 if self.backlog.len() < MOST_BACKLOG {
                     self.read();
                 }
@@ -68,29 +76,33 @@ impl WatchThread {
         };
         let fd = match root.open_dir(&path, OFlags::RDONLY) {
             Ok(fd) => fd,
-            Err(error) if error.kind() == io::ErrorKind::PermissionDenied => {
-                self.unwatched += 1;
-                return;
-            }
             // It is gone or something else by now; the event that says so follows.
-            Err(_) => {
-                self.remove(node);
-                return;
-            }
+            Err(error) if says_no_directory(&error) => return self.remove(node),
+            Err(error) => return self.uncover(node, blindness(&error)),
         };
+        self.uncovered.forget(node);
         match rustix::fs::inotify::add_watch(&self.inotify, proc_path(fd.as_fd()), self.mask(node))
         {
             Ok(watch) => {
                 self.tree.set_watch(node, watch);
                 self.tree.mark_seen(node, self.walks);
             }
-            // ENOSPC is how the kernel says that there are no more watches.
-            Err(_) => self.unwatched += 1,
+            Err(Errno::NOSPC) => self.uncover(node, Blindness::NoWatches),
+            Err(errno) => self.uncover(node, blindness(&errno.into())),
         }
-        let Ok(entries) = Dir::read_from(&fd) else {
-            return;
+        let entries = match Dir::read_from(&fd) {
+            Ok(entries) => entries,
+            Err(errno) => return self.uncover(node, blindness(&errno.into())),
         };
-        for entry in entries.flatten() {
+        for entry in entries {
+            let entry = match entry {
+                Ok(entry) => entry,
+                // The reader ends after an error.
+                Err(errno) => {
+                    self.uncover(node, blindness(&errno.into()));
+                    continue;
+                }
+            };
             let name = entry.file_name().to_bytes();
             if matches!(name, b"." | b"..") {
                 continue;
@@ -143,6 +155,19 @@ impl LazyRoot {
             self.root = (root.identity() == identity).then(|| Rc::new(root));
         }
         self.root.clone()
+    }
+}
+
+fn says_no_directory(error: &io::Error) -> bool {
+    [Errno::NOENT, Errno::NOTDIR, Errno::LOOP]
+        .iter()
+        .any(|errno| error.raw_os_error() == Some(errno.raw_os_error()))
+}
+
+fn blindness(error: &io::Error) -> Blindness {
+    match error.kind() {
+        io::ErrorKind::PermissionDenied => Blindness::Denied,
+        _ => Blindness::Failed(error.to_string()),
     }
 }
 

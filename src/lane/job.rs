@@ -1,0 +1,147 @@
+//! The words between a lane's state and its task: jobs and what is to be done next, reports, and what is worth telling.
+
+use std::fmt;
+use std::time::{Duration, Instant};
+
+use super::slot::Batch;
+use crate::dirty::{DirtyPath, Route};
+use crate::fail_queue::Failure;
+use crate::path::RelPath;
+use crate::rsync::args::Forms;
+use crate::rsync::outcome::RefusedForm;
+
+/// Work for one slot.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Job {
+    /// The slot.
+    pub route: Route,
+    /// Its batch, in order.
+    pub paths: Vec<DirtyPath>,
+    /// Directories in which the receiver may have left temporary files.
+    pub unswept: Vec<RelPath>,
+    /// The long jobs that run at the same time, beside a path job. A link is not put where one of them may have seen a
+    /// directory, since it would write and delete through that link; and nothing is deleted by a listing where it has
+    /// half-written files.
+    pub beside: Vec<(Route, Batch)>,
+    /// What the receiver takes.
+    pub forms: Forms,
+}
+
+/// What became of a job. Each path of the batch, or an ancestor in its place, is in one of the lists.
+#[derive(Debug, Default)]
+pub struct Report {
+    /// Equal now.
+    pub synced: Vec<DirtyPath>,
+    /// Dirty as before.
+    pub again: Vec<DirtyPath>,
+    /// Somebody looked: these belong to another slot.
+    pub routed: Vec<(DirtyPath, Route)>,
+    /// Failed by themselves.
+    pub failed: Vec<(DirtyPath, Failure)>,
+    /// At least one of these failed, and it cannot be told which.
+    pub undecided: Option<(Vec<DirtyPath>, Failure)>,
+    /// How the job ended.
+    pub end: End,
+    /// Directories in which the receiver may have left temporary files; see [`Job::unswept`].
+    pub unswept: Vec<RelPath>,
+    /// Directories in which everything was deleted that their listing did not hold.
+    pub emptied: Vec<RelPath>,
+    /// What was learned of [`Forms::exact_times`].
+    pub exact_times: Option<bool>,
+    /// rsync runs it took.
+    pub runs: u64,
+    /// Files whose content was transferred.
+    pub files_sent: u64,
+    /// Bytes written to the connection.
+    pub bytes_sent: u64,
+    /// Length of its longest run.
+    pub took: Duration,
+}
+
+/// How a job ended for the lane as a whole.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub enum End {
+    /// The remote answered.
+    #[default]
+    Reached,
+    /// The remote is away.
+    Unreachable(String),
+    /// The remote will not have us until somebody mends it.
+    Misconfigured(String),
+    /// The receiver refused an option.
+    Refused(RefusedForm),
+    /// The receiver's file system is full.
+    DiskFull(String),
+    /// A guard: nothing is sent or deleted for now.
+    Held(Hold),
+}
+
+impl End {
+    pub(super) fn cause(&self) -> String {
+        match self {
+            Self::Unreachable(cause) | Self::Misconfigured(cause) | Self::DiskFull(cause) => {
+                cause.clone()
+            }
+            Self::Held(hold) => hold.to_string(),
+            Self::Reached | Self::Refused(_) => String::new(),
+        }
+    }
+}
+
+/// Why nothing may be done.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Hold {
+    /// The source root is not there, or cannot be read.
+    SourceMissing(String),
+    /// Another directory stands under the source root's name.
+    SourceReplaced,
+    /// The source root has no entry at all, as a mount point without its mount.
+    SourceEmpty,
+}
+
+impl fmt::Display for Hold {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::SourceMissing(cause) => write!(f, "the source is missing: {cause}"),
+            Self::SourceReplaced => f.write_str(
+                "another directory stands where the source was; put the source back, or restart to accept this one",
+            ),
+            Self::SourceEmpty => f.write_str(
+                "the source is empty, as an unmounted file system would be; it goes on when the source has an entry",
+            ),
+        }
+    }
+}
+
+/// What is worth telling: a lane's condition changed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum News {
+    /// The remote went away, or will not have us.
+    Down {
+        /// rsync's words.
+        cause: String,
+        /// Whether somebody must mend something.
+        needs_mending: bool,
+    },
+    /// It answers again, after so long.
+    Back(Duration),
+    /// A guard stopped the lane.
+    Held(Hold),
+    /// It goes on.
+    Released,
+    /// A path failed by itself.
+    PathFailed(RelPath, Failure),
+    /// From now on without this option.
+    FormChanged(RefusedForm),
+}
+
+/// What to do next.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub struct Plan {
+    /// To be started now.
+    pub jobs: Vec<Job>,
+    /// An empty run is to find out whether the remote answers.
+    pub probe: bool,
+    /// When to ask again if nothing happens.
+    pub wake: Option<Instant>,
+}

@@ -1,0 +1,140 @@
+//! A slot of a lane: the job that runs in it, and what other jobs did meanwhile where it is at work.
+
+use std::sync::Arc;
+
+use super::MOST_DIRTY;
+use crate::change::Extent;
+use crate::dirty::{DirtyPath, DirtySet, Route};
+use crate::path::RelPath;
+
+/// The paths of a job, in order.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Batch(Arc<[DirtyPath]>);
+
+impl Batch {
+    /// A batch of paths that are in order, as a dirty set gives them.
+    #[must_use]
+    pub fn new(paths: &[DirtyPath]) -> Self {
+        Self(paths.into())
+    }
+
+    /// Number of paths.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.0.len()
+    }
+
+    /// Whether there is none.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    /// The paths.
+    pub fn iter(&self) -> impl Iterator<Item = &DirtyPath> {
+        self.0.iter()
+    }
+
+    /// Whether this very path is one of them.
+    #[must_use]
+    pub fn lists(&self, path: &RelPath) -> bool {
+        position(&self.0, path).is_ok()
+    }
+
+    /// Whether what is done to `path` may meet what a run of this batch does: one of them is the other, or above it.
+    #[must_use]
+    pub fn overlaps(&self, path: &RelPath) -> bool {
+        let at = |dir: &RelPath| position(&self.0, dir);
+        let below = at(path).map_or_else(|next| self.0.get(next), |at| self.0.get(at));
+        below.is_some_and(|dirty| dirty.path.is_within(path))
+            || at(&RelPath::root()).is_ok()
+            || path.ancestors_below_root().any(|dir| at(&dir).is_ok())
+    }
+
+    /// What of this batch a deletion of what stands in `dir` may have undone: its paths below that directory, or the
+    /// directory itself if it is below one of them.
+    #[must_use]
+    pub fn met_in(&self, dir: &RelPath) -> Vec<DirtyPath> {
+        let first = self.0.partition_point(|dirty| dirty.path < *dir);
+        let below = self.0[first..].iter();
+        let below: Vec<DirtyPath> = below
+            .take_while(|dirty| dirty.path.is_within(dir))
+            .cloned()
+            .collect();
+        if below.is_empty() && self.overlaps(dir) {
+            return vec![DirtyPath::now(dir.clone(), Extent::Subtree)];
+        }
+        below
+    }
+}
+
+/// Where a path stands in a list of paths in order.
+pub fn position(paths: &[DirtyPath], path: &RelPath) -> Result<usize, usize> {
+    paths.binary_search_by(|dirty| dirty.path.cmp(path))
+}
+
+/// See the module.
+#[derive(Debug)]
+pub struct Slot {
+    /// The batch of its job.
+    pub running: Option<Batch>,
+    /// What path jobs did below this one's paths meanwhile.
+    pub touched: DirtySet,
+}
+
+impl Slot {
+    /// An empty slot.
+    pub fn new() -> Self {
+        Self::of(None)
+    }
+
+    /// A slot in which this runs.
+    pub fn of(running: Option<Batch>) -> Self {
+        Self {
+            running,
+            touched: DirtySet::new(MOST_DIRTY),
+        }
+    }
+
+    /// Whether its job lists this very path.
+    pub fn lists(&self, path: &RelPath) -> bool {
+        self.running.as_ref().is_some_and(|batch| batch.lists(path))
+    }
+
+    /// See [`Batch::overlaps`].
+    pub fn overlaps(&self, path: &RelPath) -> bool {
+        self.running
+            .as_ref()
+            .is_some_and(|batch| batch.overlaps(path))
+    }
+
+    /// See [`Batch::met_in`].
+    pub fn met_in(&self, dir: &RelPath) -> Vec<DirtyPath> {
+        self.running
+            .as_ref()
+            .map_or_else(Vec::new, |batch| batch.met_in(dir))
+    }
+
+    /// Number of paths of its job.
+    pub fn len(&self) -> usize {
+        self.running.as_ref().map_or(0, Batch::len)
+    }
+
+    /// Something was done where its job is at work.
+    pub fn touch(&mut self, dirty: &DirtyPath) {
+        // Where the long run put an older file back, its time differs: no need to ignore times.
+        let dirty = DirtyPath {
+            written: false,
+            ..dirty.clone()
+        };
+        self.touched.put_back(dirty, Route::Path);
+    }
+
+    /// What was a directory when this job began may still be one to it. So a path that a path job is to deal with is
+    /// marked as a former subtree if it was, which matters where a link stands now; see [`super::Job::beside`].
+    pub fn remember_former(&self, dirty: &mut DirtyPath) {
+        if self.touched.holds_subtree(&dirty.path) {
+            dirty.extent = Extent::Subtree;
+        }
+    }
+}
