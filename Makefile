@@ -8,10 +8,40 @@ INSTALL ?= install
 
 # Where cargo builds, as cargo itself understands it.
 target  := $(or $(CARGO_TARGET_DIR),target)
-bindir  := $(DESTDIR)$(PREFIX)/bin
-mandir  := $(DESTDIR)$(PREFIX)/share/man
-docdir  := $(DESTDIR)$(PREFIX)/share/doc/sersync
-manuals := $(wildcard man/*.[1-8])
+tools   := $(abspath $(target))/tools
+staging := $(CURDIR)/target/package
+
+# systemd, the bus and polkit look for most of this at one place, whatever PREFIX is.
+UNITDIR ?= $(or $(shell pkg-config --variable=systemdsystemunitdir systemd 2>/dev/null),/usr/lib/systemd/system)
+ZSHDIR  ?= $(PREFIX)/share/zsh/site-functions
+DOCS    ?= LICENSE README.md README.zh-CN.md CHANGELOG.md
+STRIP   ?=
+
+# $(call to,DIRECTORY,FILES): DESTINATION=FILE for each of them that is there.
+to = $(foreach file,$(wildcard $2),$(strip $1)/$(notdir $(file))=$(file))
+
+units := $(wildcard dist/systemd/*.service dist/systemd/*.target dist/systemd/*.slice)
+files  = \
+	$(call to,$(UNITDIR),$(units)) \
+	$(call to,/usr/lib/systemd/system-preset,dist/systemd/*.preset) \
+	$(call to,/usr/lib/systemd/catalog,dist/systemd/*.catalog) \
+	$(call to,/usr/share/dbus-1/system.d,dist/dbus/*.conf) \
+	$(call to,/usr/share/dbus-1/interfaces,dist/dbus/*.xml) \
+	$(call to,/usr/share/polkit-1/actions,dist/dbus/*.policy) \
+	$(call to,$(docdir),$(DOCS)) \
+	$(call to,$(docdir)/examples,dist/examples/* dist/systemd/*.conf) \
+	$(foreach section,1 5 8,$(call to,$(PREFIX)/share/man/man$(section),man/*.$(section)))
+docdir = $(PREFIX)/share/doc/sersync
+
+# Made by the program itself.
+completions = \
+	bash=$(PREFIX)/share/bash-completion/completions/sersync \
+	zsh=$(ZSHDIR)/_sersync \
+	fish=$(PREFIX)/share/fish/vendor_completions.d/sersync.fish
+
+# The two sides of a word A=B.
+left  = $(firstword $(subst =, ,$1))
+right = $(lastword $(subst =, ,$1))
 
 comma   := ,
 define newline
@@ -30,14 +60,25 @@ ensure = command -v $1 >/dev/null || { \
 		apt-get install -qq -y --no-install-recommends $2; } 2>&1) \
 		|| { echo "$$said" >&2; exit 1; }; }
 
+# $(call ensure_tool,PROGRAM,CRATE): builds what cargo lacks, below the target directory.
+ensure_tool = command -v $1 >/dev/null || { \
+	echo 'make: $1 is missing, building it in $(tools)'; \
+	$(CARGO) install --quiet --locked --root '$(tools)' --target-dir '$(tools)/build' $2 && rm -rf '$(tools)/build'; }
+CARGO_DEB          := cargo-deb@3.8.0 --no-default-features
+CARGO_GENERATE_RPM := cargo-generate-rpm@0.21.1
+export PATH        := $(PATH):$(tools)/bin
+
 # What a toolchain may lack. A check that is left out is named, not passed over.
 has_rustfmt    = $(shell $(CARGO) fmt --version 2>/dev/null)
 has_clippy     = $(shell $(CARGO) clippy --version 2>/dev/null)
 has_cargo_deny = $(shell $(CARGO) deny --version 2>/dev/null)
-missing        = $(strip $(foreach tool,rustfmt clippy cargo_deny,$(if $(has_$(tool)),,$(subst _,-,$(tool)))))
+has_root       = $(filter 0,$(shell id -u))
+# The tests in a booted systemd want root and a machine that may mount: SERSYNC_NO_BOOT=1 leaves them out.
+has_boot       = $(if $(filter 1,$(SERSYNC_NO_BOOT)),,$(has_root))
+missing        = $(strip $(foreach tool,rustfmt clippy cargo_deny boot,$(if $(has_$(tool)),,$(subst _,-,$(tool)))))
 
 .DEFAULT_GOAL := help
-.PHONY: help build demo check bench install uninstall clean need-linker need-rsync want-lsyncd
+.PHONY: help build demo check bench install uninstall deb rpm clean need-linker need-rsync need-systemd want-lsyncd
 
 help: ## list the targets
 	@echo 'usage: make TARGET [VARIABLE=value]'
@@ -54,7 +95,8 @@ demo: need-linker need-rsync ## mirror a small tree before your eyes; KEEP=1 lea
 check: need-linker need-rsync ## everything that must hold: format, lints, tests, documentation, licences
 	$(if $(has_rustfmt),$(CARGO) fmt --check)
 	$(if $(has_clippy),$(CARGO) clippy --all-targets --locked -- -D warnings)
-	$(CARGO) test --locked
+	$(if $(has_boot),@$(MAKE) --no-print-directory need-systemd deb)
+	$(if $(has_boot),SERSYNC_BOOTED=1) $(CARGO) test --locked
 	RUSTDOCFLAGS='-D warnings' $(CARGO) doc --locked --no-deps
 	$(if $(has_cargo_deny),$(CARGO) deny check bans licenses sources)
 	@echo 'make check: passed$(if $(missing),$(comma) but NOT checked for lack of: $(missing))'
@@ -63,16 +105,47 @@ bench: need-linker need-rsync want-lsyncd ## plain rsync, lsyncd and sersync sid
 	$(CARGO) bench --locked --bench side_by_side -- --rounds $(ROUNDS) $(if $(QUICK),--quick) $(if $(ONLY),--only $(ONLY))
 
 install: $(target)/release/sersync ## install what was built below PREFIX=/usr/local; DESTDIR= for packagers
-	$(INSTALL) -d '$(bindir)' '$(docdir)/examples'
-	$(INSTALL) -m 755 '$<' '$(bindir)/sersync'
-	$(INSTALL) -m 644 LICENSE README.md README.zh-CN.md CHANGELOG.md '$(docdir)/'
-	$(INSTALL) -m 644 dist/examples/confxml.xml '$(docdir)/examples/'
-	$(foreach page,$(manuals),$(INSTALL) -D -m 644 $(page) '$(mandir)/man$(subst .,,$(suffix $(page)))/$(notdir $(page))'$(newline))
+	$(INSTALL) -D -m 755 $(STRIP) '$<' '$(DESTDIR)$(PREFIX)/bin/sersync'
+	$(foreach file,$(files),$(INSTALL) -D -m 644 '$(call right,$(file))' '$(DESTDIR)$(call left,$(file))'$(newline))
+	$(foreach shell,$(completions),'$<' completions $(call left,$(shell)) \
+		| $(INSTALL) -D -m 644 /dev/stdin '$(DESTDIR)$(call right,$(shell))'$(newline))
+	sed -i 's|/usr/bin/sersync|$(PREFIX)/bin/sersync|g' $(foreach unit,$(units),'$(DESTDIR)$(UNITDIR)/$(notdir $(unit))')
+	$(INSTALL) -d -m 755 '$(DESTDIR)/etc/sersync'
+	$(if $(DESTDIR),,@$(take_over))
 
-uninstall: ## remove what install has put there
-	rm -f '$(bindir)/sersync'
-	rm -rf '$(docdir)'
-	$(foreach page,$(manuals),rm -f '$(mandir)/man$(subst .,,$(suffix $(page)))/$(notdir $(page))'$(newline))
+uninstall: ## remove what install has put there; configurations and state stay
+	rm -f '$(DESTDIR)$(PREFIX)/bin/sersync'
+	$(foreach file,$(files),rm -f '$(DESTDIR)$(call left,$(file))'$(newline))
+	$(foreach shell,$(completions),rm -f '$(DESTDIR)$(call right,$(shell))'$(newline))
+	rm -rf '$(DESTDIR)$(docdir)'
+	rmdir --ignore-fail-on-non-empty '$(DESTDIR)/etc/sersync' || true
+	$(if $(DESTDIR),,@$(take_over))
+
+# Says to what is running that files have come or gone; a chroot has nothing that runs.
+define take_over
+if [ -d /run/systemd/system ]; then \
+	systemctl daemon-reload && journalctl --update-catalog && systemctl reload dbus.service \
+		|| echo 'make: run `systemctl daemon-reload; journalctl --update-catalog; systemctl reload dbus`' >&2; \
+fi
+endef
+
+# LICENSE is named in Debian's copyright file, and Debian's zsh has a place of its own for what packages bring.
+deb: build ## build a Debian package, target/debian/sersync_*.deb
+	@$(call ensure,dpkg-shlibdeps,dpkg-dev)
+	@$(call ensure_tool,cargo-deb,$(CARGO_DEB))
+	@$(call stage,ZSHDIR=/usr/share/zsh/vendor-completions DOCS='$(filter-out LICENSE,$(DOCS))')
+	rm -f '$(target)'/debian/sersync_*.deb
+	$(CARGO) deb --no-build --locked
+
+rpm: build ## build an RPM package, target/generate-rpm/sersync-*.rpm
+	@$(call ensure_tool,cargo-generate-rpm,$(CARGO_GENERATE_RPM))
+	@$(call stage)
+	rm -f '$(target)'/generate-rpm/sersync-*.rpm
+	$(CARGO) generate-rpm
+
+# $(call stage,VARIABLES): installs to where the packages are made from.
+stage = rm -rf '$(staging)' && $(MAKE) --no-print-directory install \
+	DESTDIR='$(staging)' PREFIX=/usr UNITDIR=/usr/lib/systemd/system STRIP=-s $1 >/dev/null
 
 clean: ## remove everything that was built
 	$(CARGO) clean
@@ -83,6 +156,13 @@ $(target)/release/sersync:
 
 need-linker:
 	@$(call ensure,cc,gcc libc6-dev)
+
+need-systemd:
+	@$(call ensure,/sbin/init,systemd-sysv)
+	@$(call ensure,systemd-nspawn,systemd-container)
+	@$(call ensure,dbus-daemon,dbus)
+	@$(call ensure,pkcheck,polkitd)
+	@$(call ensure,rsync,rsync)
 
 need-rsync:
 	@$(call ensure,rsync,rsync)

@@ -1,12 +1,18 @@
 //! The command line: what there is to say, and the exit codes of it.
 
 use std::ffi::OsString;
+use std::io::{self, Write as _};
 use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
 pub mod check;
+pub mod completions;
+pub mod control;
 pub mod run;
+
+use completions::CompletionShell;
+use control::ControlCommand;
 
 /// Exit codes, as in sysexits.h.
 pub mod exit {
@@ -14,6 +20,10 @@ pub mod exit {
     pub const FAILED: u8 = 1;
     /// The command line is wrong.
     pub const USAGE: u8 = 64;
+    /// Nothing is there to be asked: no instance runs, or no bus.
+    pub const UNAVAILABLE: u8 = 69;
+    /// Whoever asks may not.
+    pub const NOT_ALLOWED: u8 = 77;
     /// The configuration is wrong: a restart does not help.
     pub const CONFIG: u8 = 78;
 }
@@ -37,6 +47,9 @@ pub enum Command {
         /// An instance name, which stands for /etc/sersync/NAME.xml, or a file
         #[arg(value_name = "INSTANCE|FILE")]
         config: OsString,
+        /// Print a drop-in for the unit that waits for the file systems of the sources and local targets
+        #[arg(long)]
+        mounts: bool,
     },
     /// Mirror a directory without a configuration
     Mirror {
@@ -48,6 +61,14 @@ pub enum Command {
         /// How.
         #[command(flatten)]
         how: HowArgs,
+    },
+    /// What a running instance can be asked.
+    #[command(flatten)]
+    Control(ControlCommand),
+    /// Print completions for a shell
+    Completions {
+        /// The shell
+        shell: CompletionShell,
     },
 }
 
@@ -75,9 +96,10 @@ pub struct HowArgs {
     #[arg(short = 'n', long = "processes", value_name = "N", default_value_t = 10,
           value_parser = clap::value_parser!(u16).range(1..=1000))]
     pub processes: u16,
-    /// The bus to be controlled on: system, session, none, or an address (only `none` does something so far)
-    #[arg(long, default_value = "none")]
-    pub bus: String,
+    /// The bus to be controlled on: system, session, none, or an address; without it, an instance is on the system
+    /// bus, and what runs without one on none
+    #[arg(long)]
+    pub bus: Option<String>,
     /// Where state is kept between starts (nothing is kept so far)
     #[arg(long, value_name = "DIR")]
     pub state_dir: Option<PathBuf>,
@@ -92,22 +114,30 @@ pub enum YesNo {
     No,
 }
 
-/// The file an instance name stands for.
+/// What an instance may be called: its name becomes part of a file name, a unit name and a bus name.
 ///
 /// # Errors
-/// What is wrong with the name.
-pub fn instance_file(name: &str) -> Result<PathBuf, String> {
+/// What is wrong with it.
+pub fn instance_name(name: &str) -> Result<String, String> {
     let mut bytes = name.bytes();
     let starts_well = bytes
         .next()
         .is_some_and(|byte| byte.is_ascii_alphabetic() || byte == b'_');
     if starts_well && bytes.all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'_' | b'-'))
     {
-        return Ok(PathBuf::from(format!("/etc/sersync/{name}.xml")));
+        return Ok(name.into());
     }
     Err(format!(
         "`{name}` is no instance name: use a letter or `_` first, then letters, digits, `_` and `-`"
     ))
+}
+
+/// The file an instance name stands for.
+///
+/// # Errors
+/// What is wrong with the name.
+pub fn instance_file(name: &str) -> Result<PathBuf, String> {
+    instance_name(name).map(|name| PathBuf::from(format!("/etc/sersync/{name}.xml")))
 }
 
 /// The file that `check` is to read: a name without `/` and `.` is an instance.
@@ -119,4 +149,9 @@ pub fn config_file(given: &OsString) -> Result<PathBuf, String> {
         Some(name) if !name.contains(['/', '.']) => instance_file(name),
         _ => Ok(PathBuf::from(given)),
     }
+}
+
+/// Says on standard error what went wrong. Nobody is left to be told if that is closed.
+pub fn complain(message: &str) {
+    let _ = writeln!(io::stderr(), "{message}");
 }

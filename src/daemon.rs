@@ -1,28 +1,57 @@
-//! The composition root: it starts a task for each mirror, answers signals, reloads, and ends everything in order.
+//! The composition root: it starts a task for each mirror, answers signals and the bus, reloads, and ends everything in
+//! order.
 
+use std::collections::VecDeque;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::Duration;
 
 use tokio::signal::unix::{Signal, SignalKind, signal};
-use tokio::sync::Semaphore;
-use tokio::task::JoinSet;
+use tokio::sync::{Semaphore, mpsc, oneshot};
+use tokio::task::{JoinError, JoinSet};
 use tokio_util::sync::CancellationToken;
 use tracing::{error, info, warn};
 
-use crate::config::{Config, Loaded, MirrorConfig};
-use crate::mirror::{MirrorTask, Shared};
+use crate::config::{Config, Loaded};
+use crate::control::{
+    self, ControlEnd, ControlError, ControlHandle, Drift, LogControl, LogLevel, Notice, Reply,
+    Request, Scope,
+};
+use crate::dbus::{self, BusAddress, Identity, Presence};
+use crate::mirror::{MirrorHandle, Question, Shared};
 use crate::rsync::{find_program, version};
+use crate::systemd::ServiceManager;
+use crate::{message_id as id, sysctl};
+
+mod mirrors;
+mod request;
+
+use mirrors::Mirrors;
+use request::Answered;
+
+/// The bus answers within milliseconds. One that does not is not waited for: mirroring begins without it.
+const BUS_PATIENCE: Duration = Duration::from_secs(3);
+/// At the end, the bus has so long to say good-bye.
+const FAREWELL: Duration = Duration::from_secs(3);
+/// Verifications whose findings are kept.
+const KEPT_VERIFICATIONS: usize = 4;
 
 /// How an instance runs.
 #[derive(Debug, Clone)]
 pub struct Options {
+    /// Its name.
+    pub instance: String,
     /// Where the configuration came from and is read again from; `None` if it was given on the command line.
     pub config_file: Option<PathBuf>,
     /// At most so many rsync children.
     pub children: usize,
     /// Whether the first thing is a push of everything.
     pub initial_push: bool,
+    /// The bus it is controlled on.
+    pub bus: Option<BusAddress>,
+    /// The way to the log's level.
+    pub log: Arc<dyn LogControl>,
 }
 
 /// What ends the process at its start.
@@ -48,6 +77,9 @@ pub enum StartError {
     /// Signals cannot be received.
     #[error("failed to listen for signals")]
     Signals(#[from] io::Error),
+    /// Two processes must not serve one instance.
+    #[error("another process is the instance `{0}`: it has the name org.sersync1.{0} on the bus")]
+    NameTaken(String),
 }
 
 /// Runs an instance until it is told to end by SIGTERM or SIGINT.
@@ -57,51 +89,146 @@ pub enum StartError {
 pub async fn run(config: Config, options: Options) -> Result<(), StartError> {
     let mut terminate = Terminate::new()?;
     let mut hang_up = signal(SignalKind::hangup())?;
+    let program = check_rsync().await?;
+    raise_limits();
+    let (
+        control,
+        ControlEnd {
+            mut requests,
+            board,
+        },
+    ) = control::channel();
+    let (ending, gone) = (CancellationToken::new(), CancellationToken::new());
+    let mut service = JoinSet::new();
+    let (mut bus, bus_is_settled) = Bus::join(&options, &control, &gone, &mut service);
+    let (pulses, mut asked_for_life) = mpsc::channel(1);
+    let service_manager = ServiceManager::default();
+    service.spawn(service_manager.clone().run(
+        control.snapshots(),
+        bus_is_settled,
+        move || pulse(pulses.clone()),
+        ending.clone(),
+    ));
+    if bus.is_expected() {
+        let presence = tokio::time::timeout(BUS_PATIENCE, bus.presence()).await;
+        if presence == Ok(Presence::NameTaken) {
+            return Err(StartError::NameTaken(options.instance));
+        }
+    }
     let shared = Shared {
-        program: check_rsync().await?,
+        program,
         children: Arc::new(Semaphore::new(options.children)),
         retry_period: config.retry_period,
         initial_push: options.initial_push,
+        board,
     };
-    let mut mirrors = Mirrors {
-        running: Vec::new(),
-        tasks: JoinSet::new(),
-        shared,
+    let mut daemon = Daemon {
+        mirrors: Mirrors::new(shared),
+        config_file: options.config_file,
+        debug: config.debug,
+        log: options.log,
+        service_manager,
+        answers: JoinSet::new(),
+        verified: VecDeque::new(),
+        next_run: 1,
     };
-    mirrors.apply(config).await;
+    daemon.mirrors.apply(config).await;
     loop {
         tokio::select! {
             () = terminate.recv() => break,
-            _ = hang_up.recv() => reload(options.config_file.as_deref(), &mut mirrors).await,
-            Some(ended) = mirrors.tasks.join_next() => {
-                // A mirror ends only when it is told to; a panic in it is a fault of ours that must not go unseen.
-                if let Err(failure) = ended
-                    && failure.is_panic()
-                {
-                    std::panic::resume_unwind(failure.into_panic());
-                }
+            _ = hang_up.recv() => {
+                // Whoever sent the signal reads of a failure in the log.
+                let _ = daemon.reload().await;
             }
+            Some(request) = requests.recv() => daemon.on_request(request).await,
+            Some(reply) = asked_for_life.recv() => daemon.pulse(reply),
+            presence = bus.presence() => if presence == Presence::NameTaken {
+                daemon.mirrors.end().await;
+                return Err(StartError::NameTaken(options.instance));
+            },
+            Some(answered) = daemon.answers.join_next() => daemon.on_answered(answered),
+            () = daemon.mirrors.watch_over() => {}
         }
     }
     info!("ending");
-    mirrors.end().await;
+    ending.cancel();
+    // Whoever waits for an answer hears that there will be none.
+    drop(requests);
+    daemon.mirrors.end().await;
+    gone.cancel();
+    let farewell = async { while service.join_next().await.is_some() {} };
+    let _ = tokio::time::timeout(FAREWELL, farewell).await;
     Ok(())
 }
 
-/// Reads the configuration again. One that is not in order changes nothing.
-async fn reload(file: Option<&Path>, mirrors: &mut Mirrors) {
-    let Some(file) = file else {
-        return warn!("there is no configuration file to be read again");
-    };
-    match Config::load(file).and_then(Loaded::into_runnable) {
-        Ok((config, warnings)) => {
-            for warning in &warnings {
-                warn!("{warning}");
-            }
-            mirrors.apply(config).await;
-            info!("the new configuration is in force");
+/// Whether the process is on a bus.
+struct Bus {
+    /// What came of the first try, until it is known.
+    presence: Option<oneshot::Receiver<Presence>>,
+    /// Dropped when it is known, or if there is nothing to be known.
+    settled: Option<oneshot::Sender<()>>,
+}
+
+impl Bus {
+    /// Starts to serve on the bus of the options. The second value comes to an end when it is settled what comes of it.
+    fn join(
+        options: &Options,
+        control: &ControlHandle,
+        gone: &CancellationToken,
+        service: &mut JoinSet<()>,
+    ) -> (Self, oneshot::Receiver<()>) {
+        let (settled, is_settled) = oneshot::channel();
+        let mut bus = Self {
+            presence: None,
+            settled: None,
+        };
+        if let Some(address) = options.bus.clone() {
+            let (ready, presence) = oneshot::channel();
+            let identity = Identity {
+                instance: options.instance.clone(),
+                config_file: options.config_file.clone(),
+                version: env!("CARGO_PKG_VERSION").into(),
+            };
+            let (control, log) = (control.clone(), Arc::clone(&options.log));
+            service.spawn(dbus::serve(
+                address,
+                identity,
+                control,
+                log,
+                gone.clone(),
+                ready,
+            ));
+            bus.presence = Some(presence);
+            bus.settled = Some(settled);
         }
-        Err(error) => error!("the new configuration is not used, the old one stays:\n{error}"),
+        (bus, is_settled)
+    }
+
+    fn is_expected(&self) -> bool {
+        self.presence.is_some()
+    }
+
+    /// What came of the first try, once.
+    async fn presence(&mut self) -> Presence {
+        let Some(presence) = &mut self.presence else {
+            return std::future::pending().await;
+        };
+        let presence = presence.await;
+        self.presence = None;
+        self.settled = None;
+        presence.unwrap_or_else(|_| Presence::WithoutBus("the bus was left".into()))
+    }
+}
+
+/// Asks the daemon for a sign of life of all its parts.
+async fn pulse(pulses: mpsc::Sender<oneshot::Sender<u64>>) -> u64 {
+    let (reply, answer) = oneshot::channel();
+    match pulses.send(reply).await {
+        Ok(()) => match answer.await {
+            Ok(walked) => walked,
+            Err(_) => std::future::pending().await,
+        },
+        Err(_) => std::future::pending().await,
     }
 }
 
@@ -114,52 +241,150 @@ async fn check_rsync() -> Result<PathBuf, StartError> {
     }
 }
 
-/// The mirrors that run.
-struct Mirrors {
-    running: Vec<(MirrorConfig, CancellationToken)>,
-    tasks: JoinSet<()>,
-    shared: Shared,
+fn raise_limits() {
+    for report in sysctl::raise(Path::new(sysctl::DIRECTORY), sysctl::Limits::WANTED) {
+        if report.is_short() {
+            warn!(MESSAGE_ID = id::LIMIT_REACHED, "{report}");
+        } else if report.is_raised() {
+            info!(MESSAGE_ID = id::LIMITS_RAISED, "{report}");
+        }
+    }
 }
 
-impl Mirrors {
-    /// Ends what is not in the configuration, starts what is new; a mirror that stays as it is goes on undisturbed.
-    async fn apply(&mut self, config: Config) {
-        let stays = |mirror: &MirrorConfig| config.mirrors.contains(mirror);
-        let same_period = self.shared.retry_period == config.retry_period;
-        let (kept, ended): (Vec<_>, Vec<_>) = self
-            .running
-            .drain(..)
-            .partition(|(mirror, _)| same_period && stays(mirror));
-        let ends = ended.len();
-        for (mirror, stop) in ended {
-            info!(SERSYNC_MIRROR = %mirror.source.display(), "no longer mirroring {}", mirror.source.display());
-            stop.cancel();
-        }
-        // The same source or target must not be served twice.
-        for _ in 0..ends {
-            let _ = self.tasks.join_next().await;
-        }
-        self.running = kept;
-        self.shared.retry_period = config.retry_period;
-        for mirror in config.mirrors {
-            if self.running.iter().any(|(other, _)| *other == mirror) {
-                continue;
+/// What runs, and what was asked of it.
+struct Daemon {
+    mirrors: Mirrors,
+    config_file: Option<PathBuf>,
+    /// `<debug>` of the configuration in force: what an administrator has set meanwhile stays as long as it does.
+    debug: bool,
+    log: Arc<dyn LogControl>,
+    service_manager: ServiceManager,
+    /// Questions that are on their way.
+    answers: JoinSet<Answered>,
+    /// What verifications found, the oldest first.
+    verified: VecDeque<(u64, Vec<Drift>)>,
+    next_run: u64,
+}
+
+impl Daemon {
+    /// Reads the configuration again. One that is not in order changes nothing.
+    async fn reload(&mut self) -> Result<(), ControlError> {
+        let Some(file) = &self.config_file else {
+            let refusal = "there is no configuration file to be read again";
+            warn!("{refusal}");
+            return Err(ControlError::InvalidArgument(refusal.into()));
+        };
+        let _reloading = self.service_manager.reloading();
+        match Config::load(file).and_then(Loaded::into_runnable) {
+            Ok((config, warnings)) => {
+                for warning in &warnings {
+                    warn!("{warning}");
+                }
+                if std::mem::replace(&mut self.debug, config.debug) != config.debug {
+                    self.log.set_level(if config.debug {
+                        LogLevel::Debug
+                    } else {
+                        LogLevel::Info
+                    });
+                }
+                self.mirrors.apply(config).await;
+                info!("the new configuration is in force");
+                Ok(())
             }
-            for remote in &mirror.remotes {
-                info!("mirroring {} to {}", mirror.source.display(), remote.target);
+            Err(error) => {
+                error!(
+                    MESSAGE_ID = id::CONFIGURATION_REJECTED,
+                    "the new configuration is not used, the old one stays:\n{error}"
+                );
+                Err(ControlError::InvalidConfiguration(error.to_string()))
             }
-            let stop = CancellationToken::new();
-            let task = MirrorTask::new(mirror.clone(), self.shared.clone(), stop.clone());
-            self.tasks.spawn(task.run());
-            self.running.push((mirror, stop));
         }
     }
 
-    async fn end(&mut self) {
-        for (_, stop) in &self.running {
-            stop.cancel();
+    async fn on_request(&mut self, request: Request) {
+        match request {
+            Request::Reload(reply) => {
+                let _ = reply.send(self.reload().await);
+            }
+            Request::ListDrift {
+                run,
+                skip,
+                limit,
+                reply,
+            } => {
+                let _ = reply.send(self.drift(run, skip, limit));
+            }
+            Request::Resync(selection, reply) => {
+                let run = request::resync(&self.mirrors, &selection, self.next_run);
+                self.begin(run, reply);
+            }
+            Request::Verify(selection, reply) => {
+                let run = request::verify(&self.mirrors, &selection, self.next_run);
+                self.begin(run, reply);
+            }
+            other => request::pass_on(&self.mirrors, other, &mut self.answers),
         }
-        while self.tasks.join_next().await.is_some() {}
+    }
+
+    /// Begins what is answered by the number of a run, and ends in a notice.
+    fn begin(
+        &mut self,
+        run: Result<impl Future<Output = Answered> + Send + 'static, ControlError>,
+        reply: Reply<u64>,
+    ) {
+        let started = run.map(|run| {
+            self.answers.spawn(run);
+            self.next_run += 1;
+            self.next_run - 1
+        });
+        let _ = reply.send(started);
+    }
+
+    fn on_answered(&mut self, answered: Result<Answered, JoinError>) {
+        match answered {
+            Ok(Answered::Run {
+                id,
+                ok,
+                detail,
+                drift,
+            }) => {
+                if let Some(drift) = drift {
+                    self.verified.push_back((id, drift));
+                    if self.verified.len() > KEPT_VERIFICATIONS {
+                        self.verified.pop_front();
+                    }
+                }
+                let notice = Notice::RunFinished { id, ok, detail };
+                self.mirrors.board().notice(notice);
+            }
+            Err(failure) if failure.is_panic() => std::panic::resume_unwind(failure.into_panic()),
+            Ok(Answered::Question) | Err(_) => {}
+        }
+    }
+
+    fn drift(&self, run: u64, skip: u64, limit: u32) -> Result<Vec<Drift>, ControlError> {
+        let found = self.verified.iter().find(|(id, _)| *id == run);
+        let (_, drift) = found.ok_or_else(|| {
+            ControlError::NotFound(format!("there is no finished verification {run}"))
+        })?;
+        let skip = usize::try_from(skip).unwrap_or(usize::MAX);
+        let some = drift.iter().skip(skip).take(limit as usize);
+        Ok(some.cloned().collect())
+    }
+
+    /// All mirrors are asked; the answer is how many directories they have walked.
+    fn pulse(&mut self, reply: oneshot::Sender<u64>) {
+        let mirrors: Vec<MirrorHandle> = self.mirrors.handles().cloned().collect();
+        self.answers.spawn(async move {
+            let mut walked = 0;
+            for mirror in mirrors {
+                // One that a reload has ended meanwhile need not live.
+                let more = mirror.ask(Scope::All, Question::Pulse).await;
+                walked += more.unwrap_or_default();
+            }
+            let _ = reply.send(walked);
+            Answered::Question
+        });
     }
 }
 

@@ -10,21 +10,25 @@
 use std::collections::{BTreeSet, VecDeque};
 use std::time::{Duration, Instant};
 
-use crate::change::{Change, Extent};
+use crate::change::Change;
+use crate::control::State;
 use crate::dirty::{DirtyPath, DirtySet, Route};
 use crate::fail_queue::{FailQueue, Failure};
 use crate::path::RelPath;
 use crate::rsync::args::Forms;
 use crate::rsync::outcome::RefusedForm;
 
+pub mod context;
 mod down;
 mod job;
+mod news;
 mod sample;
 mod slot;
 pub mod task;
 pub mod transfer;
+pub mod verify;
 
-pub use job::{End, Hold, Job, News, Plan, Report};
+pub use job::{Condition, End, Hold, Job, News, Plan, Report, Settled};
 pub use slot::Batch;
 
 use down::Down;
@@ -52,6 +56,10 @@ const FULL_DISK_TRIES: u32 = 8;
 
 /// See the module.
 #[derive(Debug)]
+#[expect(
+    clippy::struct_excessive_bools,
+    reason = "conditions that come and go by themselves, each with an event of its own"
+)]
 pub struct LaneState {
     dirty: DirtySet,
     failed: FailQueue,
@@ -73,6 +81,8 @@ pub struct LaneState {
     in_a_row: u32,
     /// Two runs at once could write one file in place.
     exclusive: bool,
+    paused: bool,
+    last_error: String,
 }
 
 impl LaneState {
@@ -97,6 +107,8 @@ impl LaneState {
             gather_until: None,
             in_a_row: 0,
             exclusive,
+            paused: false,
+            last_error: String::new(),
         }
     }
 
@@ -123,6 +135,30 @@ impl LaneState {
         }
     }
 
+    /// From now on nothing is begun, or goes on.
+    pub fn on_pause(&mut self, paused: bool) {
+        self.paused = paused;
+    }
+
+    /// Somebody waits until all is equal: nothing is put off any more.
+    pub fn hurry(&mut self, now: Instant) {
+        self.dirty.lift_intervals();
+        self.gather_until = None;
+        self.probe_now(now);
+    }
+
+    /// An administrator has mended something: everything that failed is tried again. Returns the number of paths.
+    pub fn retry_failed(&mut self, now: Instant) -> usize {
+        self.probe_now(now);
+        self.failed.retry_all(now)
+    }
+
+    fn probe_now(&mut self, now: Instant) {
+        if let Some(down) = &mut self.down {
+            down.next_try = now;
+        }
+    }
+
     /// The source went away, or is there again.
     pub fn on_source(&mut self, present: bool) {
         self.source_present = present;
@@ -134,7 +170,7 @@ impl LaneState {
         for dirty in self.failed.take_due(now) {
             self.dirty.put_back(dirty, Route::Path);
         }
-        if !self.source_present {
+        if !self.source_present || self.paused {
             return plan;
         }
         if let Some((_, recheck)) = self.held
@@ -371,6 +407,7 @@ impl LaneState {
     }
 
     fn path_failed(&mut self, dirty: &DirtyPath, failure: Failure, now: Instant) -> Option<News> {
+        self.last_error = news::failed_paths(self.failed.len() as u64 + 1);
         let failed = self.failed.on_failed(dirty, failure.clone(), now);
         (failed.attempts == 1).then(|| News::PathFailed(dirty.path.clone(), failure))
     }
@@ -446,6 +483,7 @@ impl LaneState {
         jitter: f64,
     ) -> Vec<News> {
         let is_new = self.down.is_none();
+        self.last_error.clone_from(&cause);
         self.down
             .get_or_insert_with(|| Down::since(now))
             .on_failed(needs_mending, now, jitter);
@@ -513,17 +551,75 @@ impl LaneState {
         self.gather_until = Some(now + pause);
     }
 
-    /// The largest extent that is still owed, for tests and for the log.
+    /// Since when the oldest path that is not known to be equal has differed.
     #[must_use]
-    pub fn owes_everything(&self) -> bool {
-        let runs_root = |slot: &Slot| {
-            slot.running.as_ref().is_some_and(|running| {
-                running
-                    .iter()
-                    .any(|d| d.path.is_root() && d.extent == Extent::Subtree)
-            })
+    pub fn oldest_owed(&self) -> Option<Instant> {
+        let running = self.slots().into_iter().filter_map(Slot::oldest);
+        let suspects = self.suspects.iter().flatten().map(|dirty| dirty.since);
+        running.chain(suspects).chain(self.dirty.oldest()).min()
+    }
+
+    /// How it stands with whatever differed at `at` or before: `None` while it is on its way. With `patient`, what
+    /// somebody must mend or resume is waited for too, and failed paths count in the end.
+    #[must_use]
+    pub fn settled(&self, at: Instant, patient: bool) -> Option<Settled> {
+        let failed = self.failed.len() as u64;
+        if !patient {
+            if self.paused {
+                return Some(Settled::Paused);
+            }
+            if let Some(cause) = self.hold() {
+                return Some(Settled::Held(cause));
+            }
+            if failed > 0 {
+                return Some(Settled::Failed(failed));
+            }
+        }
+        let is_done = self.oldest_owed().is_none_or(|oldest| oldest > at);
+        match failed {
+            _ if !is_done => None,
+            0 => Some(Settled::Equal),
+            _ => Some(Settled::Failed(failed)),
+        }
+    }
+
+    fn hold(&self) -> Option<String> {
+        match &self.held {
+            _ if !self.source_present => Some("the source is not there".into()),
+            Some((hold, _)) => Some(hold.to_string()),
+            None => None,
+        }
+    }
+
+    /// What it is doing.
+    #[must_use]
+    pub fn condition(&self) -> Condition {
+        let hold = self.hold();
+        let state = if hold.is_some() {
+            State::Held
+        } else if self.paused {
+            State::Paused
+        } else if self.down.is_some() || !self.failed.is_empty() {
+            State::Degraded
+        } else if self.owes_everything() {
+            State::Scanning
+        } else if self.pending() > 0 {
+            State::Syncing
+        } else {
+            State::Idle
         };
-        self.dirty.is_everything() || runs_root(&self.tree) || runs_root(&self.path)
+        Condition {
+            state,
+            pending: self.pending() as u64,
+            failed: self.failed.len() as u64,
+            oldest: self.oldest_owed(),
+            next_try: self.down.as_ref().map(|down| down.next_try),
+            last_error: hold.unwrap_or_else(|| self.last_error.clone()),
+        }
+    }
+
+    fn owes_everything(&self) -> bool {
+        self.dirty.is_everything() || self.slots().into_iter().any(Slot::is_everything)
     }
 }
 

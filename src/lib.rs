@@ -14,9 +14,10 @@
 //!
 //! ```text
 //!  kernel ─► watch ─Change─► mirror ─► dirty set (one per lane) ─take─► lane ─► rsync child ─► Outcome
-//!              │ Overflowed, LimitReached, RootGone     ▲                                        │
+//!              │ Overflowed, Uncovered, RootGone        ▲                                        │
 //!              └────────────────────────────────────────┤   failed paths ─► fail queue ─┘ back when due
-//!  signals ──► daemon ─► mirror                         └── unreachable: the whole batch back, the lane backs off
+//!  bus ─Request─► daemon ─Question─► mirror ─► lane     └── unreachable: the whole batch back, the lane backs off
+//!  bus, service manager ◄─ Snapshot, Notice ◄─ board ◄─ lanes, mirrors
 //! ```
 //!
 //! Changes are states, not operations: when a batch runs the source is looked at, and what is there is sent, what is
@@ -26,18 +27,21 @@
 //!
 //! 1. A change leaves a dirty set only inside a batch; a batch ends as synced, or back in the dirty set, or in the fail
 //!    queue. Never nowhere. ([`dirty`], [`lane`])
-//! 2. A full queue, a kernel overflow, a failed watch or an error nobody foresaw escalates to "the whole (sub)tree is
-//!    dirty", never to loss. ([`watch`])
+//! 2. A full queue, a kernel overflow, a directory that cannot be watched or an error nobody foresaw escalates to "the
+//!    whole (sub)tree is dirty", never to loss. ([`watch`])
 //! 3. Per remote, runs overlap only as one path job beside one large file and one tree; what the path job did below the
-//!    long ones is dirty again when they end. The last word is always ours. ([`lane`])
+//!    long ones is dirty again when they end, and what they could trip over waits for them. The last word is always
+//!    ours. ([`lane`])
 //! 4. A tree subsumes its paths, and memory is bounded: too many dirty paths collapse to their common directories.
 //!    ([`dirty`])
 //! 5. Decisions are pure functions of state, event and `now`; tasks only carry them out.
-//! 6. No transfer result and no log can end or block the daemon. A rejected reload changes nothing. ([`daemon`])
+//! 6. No transfer result, no bus and no journal can end or block the daemon. A rejected reload changes nothing.
+//!    ([`daemon`], [`dbus`], [`journal`])
 //! 7. Nothing is deleted at a receiver unless the source root is the directory this mirror began with, and has an
 //!    entry. ([`lane::transfer`], [`mirror`])
 //! 8. No shell, ever: argument vectors and NUL lists; a file name is bytes. ([`rsync::args`], [`path`])
 //! 9. After any end, clean or not, the next start restores the truth by itself: its first push compares everything.
+//! 10. What everybody on the bus may read holds counts and causes, never the path of a file. ([`control`])
 //!
 //! # Layers
 //!
@@ -46,23 +50,29 @@
 //! | layer | modules |
 //! |---|---|
 //! | program | [`cli`] |
-//! | composition root | [`daemon`], [`journal`] |
-//! | tasks | [`mirror`], [`lane::task`], [`lane::transfer`] |
-//! | adapters, each the only user of its system interface | [`watch`] (inotify), [`rsync`] (children), [`resolve`] and [`links`] (the source) |
+//! | composition root | [`daemon`] |
+//! | tasks | [`mirror`], [`lane::task`], [`lane::transfer`], [`lane::verify`], [`lane::context`] |
+//! | adapters, each the only user of its system interface | [`watch`] (inotify), [`rsync`] (children), [`resolve`] and [`links`] (the source), [`local_target`] (a target on this machine), [`dbus`] (the bus), [`systemd`] (the notify protocol), [`journal`] (the log), [`sysctl`] (the kernel's limits) |
 //! | policy, pure | [`lane`], [`dirty`], [`fail_queue`], [`rsync::args`], [`rsync::outcome`], [`config`] |
-//! | words | [`path`], [`change`] |
+//! | words | [`path`], [`change`], [`control`], [`message_id`] |
 
 pub mod change;
 pub mod cli;
 pub mod config;
+pub mod control;
 pub mod daemon;
+pub mod dbus;
 pub mod dirty;
 pub mod fail_queue;
 pub mod journal;
 pub mod lane;
 pub mod links;
+pub mod local_target;
+pub mod message_id;
 pub mod mirror;
 pub mod path;
 pub mod resolve;
 pub mod rsync;
+pub mod sysctl;
+pub mod systemd;
 pub mod watch;

@@ -25,10 +25,11 @@ fn main() -> ExitCode {
     };
     match arguments.command {
         Command::Run(args) => cli::run::run(&args),
-        Command::Check { config } => match cli::config_file(&config) {
+        Command::Check { config, mounts } => match cli::config_file(&config) {
+            Ok(file) if mounts => cli::check::mounts(&file),
             Ok(file) => cli::check::run(&file),
             Err(message) => {
-                eprintln!("{message}");
+                cli::complain(&message);
                 ExitCode::from(cli::exit::USAGE)
             }
         },
@@ -37,5 +38,7 @@ fn main() -> ExitCode {
             targets,
             how,
         } => cli::run::mirror(&source, &targets, &how),
+        Command::Control(command) => cli::control::run(&command),
+        Command::Completions { shell } => cli::completions::run(shell),
     }
 }

@@ -1,35 +1,50 @@
-//! The task of one mirror: it has the source watched and hands every change to its lanes.
+//! The task of one mirror: it has the source watched, hands every change to its lanes, and passes on what is asked.
 //!
 //! It also keeps an eye on the source root. While the directory that is mirrored is not where it belongs, the lanes
 //! stand still; when that very directory is back, everything may differ and is compared.
 
+use std::collections::{BTreeSet, HashMap};
 use std::io;
 use std::path::PathBuf;
+use std::pin::pin;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use tokio::sync::{Semaphore, mpsc};
+use tokio::sync::{Semaphore, mpsc, oneshot, watch};
+use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
-use tokio_util::task::TaskTracker;
 use tracing::{error, info, trace, warn};
 
 use crate::change::{Blindness, Change, WatchEvent};
 use crate::config::MirrorConfig;
-use crate::lane::task::{LaneHandle, LaneMessage, LaneTask};
-use crate::lane::transfer::Context;
+use crate::control::{Board, FailedPath, MirrorSnapshot, Notice, Scope};
+use crate::lane::Settled;
+use crate::lane::context::Context;
+use crate::lane::task::{LaneHandle, LaneMessage, LaneTask, Shown};
+use crate::lane::verify::Verified;
 use crate::links::LinkIndex;
+use crate::message_id as id;
 use crate::path::{Identity, RelPath, SourceRoot};
 use crate::watch::inotify::Inotify;
 use crate::watch::{WatchConfig, Watcher, Watching};
 
 /// Messages between the watcher's thread and the mirror; past it the kernel's queue holds what comes.
 const EVENTS: usize = 256;
+/// Questions that may wait for a mirror.
+const INBOX: usize = 16;
 /// How often a root that is missing is looked for.
 const MISSING_CHECK: Duration = Duration::from_secs(1);
+/// How often a source that cannot be watched is tried again.
+const WATCH_RETRY: Duration = Duration::from_secs(10);
 /// How often an empty root is looked at: something may be mounted over it, which raises no event.
 const EMPTY_CHECK: Duration = Duration::from_secs(2);
 /// How often the root is looked at otherwise, for what raises no event: a directory above it was renamed.
 const ROUTINE_CHECK: Duration = Duration::from_secs(120);
+/// How often a watcher that was asked for a sign of life is looked at.
+const BEAT_CHECK: Duration = Duration::from_millis(20);
+/// A question to the watcher whose answer nobody waits for.
+const PULSE: u64 = 0;
 
 /// What the mirrors of an instance share.
 #[derive(Debug, Clone)]
@@ -42,14 +57,80 @@ pub struct Shared {
     pub retry_period: Duration,
     /// Whether the first thing is a push of everything.
     pub initial_push: bool,
+    /// Where everything is shown.
+    pub board: Board,
+}
+
+/// What a mirror is asked. An answer that never comes means that it has ended.
+#[derive(Debug)]
+pub struct MirrorMessage {
+    /// Which of its lanes are meant.
+    pub scope: Scope,
+    /// What.
+    pub question: Question,
+}
+
+/// See [`MirrorMessage`], and [`LaneMessage`] for what it means to a lane.
+#[derive(Debug)]
+pub enum Question {
+    /// Begin nothing; answered when no child runs any more.
+    Pause(oneshot::Sender<()>),
+    /// Go on.
+    Resume,
+    /// Wait until what has changed by now is at the remotes.
+    Flush(oneshot::Sender<Settled>),
+    /// Compare this with the remotes; answered when it is equal.
+    Resync(RelPath, oneshot::Sender<Settled>),
+    /// Compare this by checksum; answered with the numbers of the remotes.
+    Verify(
+        RelPath,
+        oneshot::Sender<Vec<(u32, Result<Verified, String>)>>,
+    ),
+    /// Try what failed; answered with the number of paths.
+    RetryFailed(oneshot::Sender<usize>),
+    /// What failed.
+    ListFailed(oneshot::Sender<Vec<FailedPath>>),
+    /// Answered when the watcher and the lanes have given a sign of life, with the number of directories that were
+    /// walked.
+    Pulse(oneshot::Sender<u64>),
+}
+
+/// The way to a running mirror.
+#[derive(Debug, Clone)]
+pub struct MirrorHandle {
+    inbox: mpsc::Sender<MirrorMessage>,
+}
+
+impl MirrorHandle {
+    /// Asks, and waits for the answer; `None` if the mirror has ended.
+    pub async fn ask<T>(
+        &self,
+        scope: Scope,
+        question: impl FnOnce(oneshot::Sender<T>) -> Question,
+    ) -> Option<T> {
+        let (reply, answer) = oneshot::channel();
+        let question = question(reply);
+        let message = MirrorMessage { scope, question };
+        self.inbox.send(message).await.ok()?;
+        answer.await.ok()
+    }
+
+    /// Tells what needs no answer.
+    pub async fn tell(&self, scope: Scope, question: Question) {
+        let _ = self.inbox.send(MirrorMessage { scope, question }).await;
+    }
 }
 
 /// See the module.
 #[derive(Debug)]
 pub struct MirrorTask {
     config: MirrorConfig,
+    /// The numbers of its remotes, in order.
+    numbers: Vec<u32>,
     shared: Shared,
     stop: CancellationToken,
+    inbox: mpsc::Receiver<MirrorMessage>,
+    paused: BTreeSet<u32>,
 }
 
 /// How a session with one source directory ended.
@@ -60,21 +141,31 @@ enum SessionEnd {
 }
 
 impl MirrorTask {
-    /// A mirror; `stop` ends it.
+    /// A mirror and the way to it; `stop` ends it.
     #[must_use]
-    pub fn new(config: MirrorConfig, shared: Shared, stop: CancellationToken) -> Self {
-        Self {
+    pub fn new(
+        config: MirrorConfig,
+        numbers: Vec<u32>,
+        shared: Shared,
+        stop: CancellationToken,
+    ) -> (Self, MirrorHandle) {
+        let (sender, inbox) = mpsc::channel(INBOX);
+        let task = Self {
             config,
+            numbers,
             shared,
             stop,
-        }
+            inbox,
+            paused: BTreeSet::new(),
+        };
+        (task, MirrorHandle { inbox: sender })
     }
 
     /// Runs until it is told to stop.
     pub async fn run(mut self) {
         while let Some(root) = self.wait_for_source().await {
-            let mut session = Session::new(&self.config, &self.shared, root.identity());
-            let end = session.run(root, &self.stop).await;
+            let mut session = Session::new(&mut self, root.identity());
+            let end = session.run(root).await;
             session.end().await;
             if matches!(end, SessionEnd::Stopped) {
                 return;
@@ -83,7 +174,7 @@ impl MirrorTask {
         }
     }
 
-    async fn wait_for_source(&self) -> Option<SourceRoot> {
+    async fn wait_for_source(&mut self) -> Option<SourceRoot> {
         let mut told = false;
         loop {
             match SourceRoot::open(&self.config.source) {
@@ -92,39 +183,105 @@ impl MirrorTask {
                     told = true;
                     let source = self.config.source.display();
                     error!(
+                        MESSAGE_ID = id::SOURCE_MISSING,
                         SERSYNC_MIRROR = %source,
                         "{source} cannot be opened, nothing is sent or deleted until it can: {error}"
                     );
+                    let cause = error.to_string();
+                    self.show(|shown| shown.missing = Some(cause));
                 }
                 Err(_) => {}
             }
             tokio::select! {
                 () = self.stop.cancelled() => return None,
                 () = tokio::time::sleep(MISSING_CHECK) => {}
+                Some(message) = self.inbox.recv() => self.answer_without_source(message),
             }
         }
+    }
+
+    /// There are no lanes as long as the source was never seen.
+    fn answer_without_source(&mut self, message: MirrorMessage) {
+        let held = || Settled::Held("the source is not there".into());
+        // Whoever asked may have gone.
+        match message.question {
+            Question::Pause(reply) => {
+                self.paused.extend(self.meant(message.scope));
+                let _ = reply.send(());
+            }
+            Question::Resume => {
+                let meant = self.meant(message.scope);
+                self.paused.retain(|number| !meant.contains(number));
+            }
+            Question::Flush(reply) | Question::Resync(_, reply) => {
+                let _ = reply.send(held());
+            }
+            Question::Verify(_, reply) => {
+                let failed = || Err("the source is not there".into());
+                let meant = self.meant(message.scope).into_iter();
+                let _ = reply.send(meant.map(|number| (number, failed())).collect());
+            }
+            Question::RetryFailed(reply) => {
+                let _ = reply.send(0);
+            }
+            Question::ListFailed(reply) => {
+                let _ = reply.send(Vec::new());
+            }
+            Question::Pulse(reply) => {
+                let _ = reply.send(0);
+            }
+        }
+    }
+
+    fn meant(&self, scope: Scope) -> Vec<u32> {
+        let numbers = self.numbers.iter().copied();
+        numbers.filter(|number| is_meant(scope, *number)).collect()
+    }
+
+    /// Shows how it stands with the source.
+    fn show(&self, change: impl FnOnce(&mut MirrorSnapshot)) {
+        self.shared.board.update(|snapshot| {
+            let source = &self.config.source;
+            let mut mirrors = snapshot.mirrors.iter_mut();
+            if let Some(shown) = mirrors.find(|mirror| mirror.source == *source) {
+                change(shown);
+            }
+        });
+    }
+}
+
+fn is_meant(scope: Scope, number: u32) -> bool {
+    match scope {
+        Scope::All => true,
+        Scope::Remote(only) => only == number,
     }
 }
 
 /// A mirror with a certain source directory.
 struct Session<'a> {
-    config: &'a MirrorConfig,
+    mirror: &'a mut MirrorTask,
     identity: Identity,
     /// Whether the source had an entry at some time. An empty directory may be a mount point that waits for its mount.
     was_filled: bool,
     links: Arc<LinkIndex>,
     lanes: Vec<LaneHandle>,
-    tasks: TaskTracker,
+    tasks: JoinSet<()>,
     stop_lanes: CancellationToken,
     push_when_scanned: bool,
+    watching: Option<Watching>,
+    /// Who waits for the watcher to have told all that had happened by then.
+    flushing: HashMap<u64, (Scope, oneshot::Sender<Settled>)>,
+    next_question: u64,
 }
 
 impl<'a> Session<'a> {
-    fn new(config: &'a MirrorConfig, shared: &'a Shared, identity: Identity) -> Self {
+    fn new(mirror: &'a mut MirrorTask, identity: Identity) -> Self {
+        let MirrorTask { config, shared, .. } = mirror;
         let links = Arc::new(LinkIndex::default());
-        let tasks = TaskTracker::new();
+        let mut tasks = JoinSet::new();
         let stop_lanes = CancellationToken::new();
-        let lanes = config.remotes.iter().map(|remote| {
+        let mut lanes = Vec::new();
+        for (remote, number) in config.remotes.iter().zip(&mirror.numbers) {
             let context = Context {
                 remote: remote.clone(),
                 source: config.source.clone(),
@@ -134,17 +291,20 @@ impl<'a> Session<'a> {
                 program: shared.program.clone(),
                 children: Arc::clone(&shared.children),
                 stop: stop_lanes.clone(),
-                cancel: CancellationToken::new(),
+                progress: watch::Sender::new(100),
             };
-            let (task, handle) = LaneTask::new(context, shared.retry_period);
+            let shown = Shown {
+                number: *number,
+                board: shared.board.clone(),
+            };
+            let paused = mirror.paused.contains(number);
+            let (task, handle) = LaneTask::new(context, shared.retry_period, paused, shown);
             tasks.spawn(task.run());
-            handle
-        });
-        let lanes: Vec<LaneHandle> = lanes.collect();
-        tasks.close();
+            lanes.push(handle);
+        }
         let push_when_scanned = shared.initial_push;
         Self {
-            config,
+            mirror,
             identity,
             was_filled: false,
             links,
@@ -152,48 +312,82 @@ impl<'a> Session<'a> {
             tasks,
             stop_lanes,
             push_when_scanned,
+            watching: None,
+            flushing: HashMap::new(),
+            next_question: PULSE + 1,
         }
     }
 
-    async fn end(self) {
+    async fn end(mut self) {
         self.stop_lanes.cancel();
-        self.tasks.wait().await;
+        self.watching = None;
+        while let Some(ended) = self.tasks.join_next().await {
+            pass_panic_on(ended);
+        }
     }
 
-    async fn run(&mut self, root: SourceRoot, stop: &CancellationToken) -> SessionEnd {
-        let mut root = Some(root);
+    /// Answers what is asked until something is done; `None` if the mirror is to stop.
+    async fn serve_until<T>(&mut self, done: impl Future<Output = T>) -> Option<T> {
+        let mut done = pin!(done);
+        loop {
+            tokio::select! {
+                () = self.mirror.stop.cancelled() => return None,
+                done = &mut done => return Some(done),
+                Some(message) = self.mirror.inbox.recv() => self.on_message(message).await,
+                Some(ended) = self.tasks.join_next() => pass_panic_on(ended),
+            }
+        }
+    }
+
+    async fn run(&mut self, root: SourceRoot) -> SessionEnd {
+        let mut root = root;
         loop {
             let (sender, mut events) = mpsc::channel(EVENTS);
-            let watching = match root.take() {
-                Some(root) => self.watch(root, sender),
-                None => Ok(None),
-            };
-            match watching {
-                Ok(Some(_watching)) => {
-                    tokio::select! {
-                        () = stop.cancelled() => return SessionEnd::Stopped,
-                        () = self.follow(&mut events) => {}
+            match self.watch(root, sender) {
+                Ok(watching) => {
+                    self.watching = Some(watching);
+                    self.mirror.show(|shown| shown.missing = None);
+                    if self.follow(&mut events).await.is_none() {
+                        return SessionEnd::Stopped;
                     }
                 }
-                Ok(None) => {}
                 Err(error) => {
-                    let source = self.config.source.display();
-                    error!(SERSYNC_MIRROR = %source, "{source} cannot be watched, trying again: {error}");
-                    tokio::select! {
-                        () = stop.cancelled() => return SessionEnd::Stopped,
-                        () = tokio::time::sleep(MISSING_CHECK * 10) => {}
+                    let source = self.mirror.config.source.display();
+                    error!(
+                        MESSAGE_ID = id::LIMIT_REACHED,
+                        SERSYNC_MIRROR = %source,
+                        "{source} cannot be watched, trying again: {error}"
+                    );
+                    let cause = format!("it cannot be watched: {error}");
+                    self.mirror.show(|shown| shown.missing = Some(cause));
+                    if self
+                        .serve_until(tokio::time::sleep(WATCH_RETRY))
+                        .await
+                        .is_none()
+                    {
+                        return SessionEnd::Stopped;
                     }
                 }
             }
-            self.tell(&LaneMessage::Source { present: false }).await;
-            tokio::select! {
-                () = stop.cancelled() => return SessionEnd::Stopped,
-                back = self.wait_for_return() => match back {
-                    Some(found) => root = Some(found),
-                    None => return SessionEnd::NewSource,
-                },
+            self.watching = None;
+            for (_, (_, reply)) in self.flushing.drain() {
+                let _ = reply.send(Settled::Held("the source is not there".into()));
             }
-            self.tell(&LaneMessage::Source { present: true }).await;
+            self.tell_lanes(|| LaneMessage::Source { present: false })
+                .await;
+            let back = wait_for_return(
+                self.mirror.config.clone(),
+                self.identity,
+                self.was_filled,
+                self.mirror.shared.board.clone(),
+            );
+            match self.serve_until(back).await {
+                None => return SessionEnd::Stopped,
+                Some(None) => return SessionEnd::NewSource,
+                Some(Some(found)) => root = found,
+            }
+            self.tell_lanes(|| LaneMessage::Source { present: true })
+                .await;
             self.push_when_scanned = true;
         }
     }
@@ -202,151 +396,355 @@ impl<'a> Session<'a> {
         &mut self,
         root: SourceRoot,
         events: mpsc::Sender<WatchEvent>,
-    ) -> io::Result<Option<Watching>> {
+    ) -> io::Result<Watching> {
         self.was_filled |= !root.is_empty()?;
+        let MirrorConfig {
+            source,
+            remotes,
+            switches,
+        } = &self.mirror.config;
         let config = WatchConfig {
-            source: self.config.source.clone(),
-            switches: self.config.switches,
-            one_file_system: self
-                .config
-                .remotes
-                .iter()
-                .all(|remote| remote.params.one_file_system()),
+            source: source.clone(),
+            switches: *switches,
+            one_file_system: remotes.iter().all(|remote| remote.params.one_file_system()),
         };
-        Inotify.start(root, config, events).map(Some)
+        Inotify.start(root, config, events)
     }
 
-    /// Hands on what the watcher says, until the source is not there any more.
-    async fn follow(&mut self, events: &mut mpsc::Receiver<WatchEvent>) {
+    /// Hands on what the watcher says, until the source is not there any more; `None` if the mirror is to stop.
+    async fn follow(&mut self, events: &mut mpsc::Receiver<WatchEvent>) -> Option<()> {
         loop {
             let check = if self.was_filled {
                 ROUTINE_CHECK
             } else {
                 EMPTY_CHECK
             };
-            let event = tokio::select! {
-                event = events.recv() => event,
-                () = tokio::time::sleep(check) => {
-                    if self.is_source_there() {
-                        continue;
-                    }
-                    return;
-                }
-            };
-            match event {
-                Some(event) => {
-                    if !self.on_event(event).await {
-                        return;
-                    }
-                }
+            let is_there = match self
+                .serve_until(tokio::time::timeout(check, events.recv()))
+                .await?
+            {
+                Ok(Some(event)) => self.on_event(event).await,
                 // Its thread has ended, which it never does by itself.
-                None => panic!("the watcher of {} has ended", self.config.source.display()),
+                Ok(None) => panic!(
+                    "the watcher of {} has ended",
+                    self.mirror.config.source.display()
+                ),
+                Err(_) => self.is_source_there(),
+            };
+            self.show_gauges();
+            if !is_there {
+                return Some(());
             }
         }
     }
 
     /// `false` when the source is gone.
     async fn on_event(&mut self, event: WatchEvent) -> bool {
-        let source = self.config.source.display();
         match event {
             WatchEvent::Changes(changes) => {
                 self.was_filled = true;
                 for change in &changes {
+                    trace!("{change:?}");
                     if let Some(inode) = change.linked {
                         self.links.note(&change.path, inode);
                     }
                 }
-                self.tell(&LaneMessage::Changes(changes.into())).await;
+                self.tell_changes(changes).await;
             }
             WatchEvent::Scanned { directories } => {
+                let source = self.mirror.config.source.display();
                 info!(SERSYNC_MIRROR = %source, "watching {directories} directories below {source}");
                 if std::mem::take(&mut self.push_when_scanned) {
-                    let everything = [Change::subtree(RelPath::root())];
-                    self.tell(&LaneMessage::Changes(everything.into())).await;
+                    self.tell_changes(vec![Change::subtree(RelPath::root())])
+                        .await;
                 }
+                self.mirror.show(|shown| shown.is_watched = true);
             }
             WatchEvent::Overflowed => {
+                let source = self.mirror.config.source.display();
                 warn!(
+                    MESSAGE_ID = id::OVERFLOWED,
                     SERSYNC_MIRROR = %source,
                     "the kernel dropped events of {source}, the whole tree is compared; \
                      raise fs.inotify.max_queued_events if this happens often"
                 );
+                self.mirror.show(|shown| shown.overflows += 1);
+                self.mirror.shared.board.notice(Notice::Overflowed);
             }
-            WatchEvent::Uncovered {
-                directories: 0,
-                cause: _,
-            } => info!(SERSYNC_MIRROR = %source, "all directories of {source} are watched again"),
-            WatchEvent::Uncovered { directories, cause } => {
-                let cause = match cause {
-                    Blindness::NoWatches => format!(
-                        "the kernel allows no more watches: raise fs.inotify.max_user_watches by at least {directories}"
-                    ),
-                    Blindness::Denied => "they may not be read".into(),
-                    Blindness::Failed(cause) => cause,
-                };
-                error!(
-                    SERSYNC_MIRROR = %source,
-                    "{directories} directories of {source} are not watched, they are compared every few minutes: {cause}"
-                );
+            WatchEvent::Uncovered { directories, cause } => self.on_uncovered(directories, cause),
+            WatchEvent::Reached(number) => {
+                if let Some((scope, reply)) = self.flushing.remove(&number) {
+                    self.settle(scope, None, reply).await;
+                }
             }
-            WatchEvent::Reached(_) => {}
             WatchEvent::RootGone => return self.is_source_there(),
         }
         true
     }
 
+    fn on_uncovered(&self, directories: u64, cause: Blindness) {
+        let source = self.mirror.config.source.display();
+        if directories == 0 {
+            return info!(SERSYNC_MIRROR = %source, "all directories of {source} are watched again");
+        }
+        let cause = match cause {
+            Blindness::NoWatches => format!(
+                "the kernel allows no more watches: \
+                 raise fs.inotify.max_user_watches by at least {directories}"
+            ),
+            Blindness::Denied => "they may not be read".into(),
+            Blindness::Failed(cause) => cause,
+        };
+        error!(
+            MESSAGE_ID = id::LIMIT_REACHED,
+            SERSYNC_MIRROR = %source,
+            "{directories} directories of {source} are not watched, they are compared every few minutes: {cause}"
+        );
+    }
+
     fn is_source_there(&self) -> bool {
-        match rustix::fs::stat(&self.config.source) {
+        match rustix::fs::stat(&self.mirror.config.source) {
             Ok(stat) => Identity::of(&stat) == self.identity,
             Err(_) => false,
         }
     }
 
-    /// Waits for the source directory; `None` if another is to be taken for it, since this one never held anything.
-    async fn wait_for_return(&mut self) -> Option<SourceRoot> {
-        let source = self.config.source.display().to_string();
-        let mut told = false;
-        loop {
-            match SourceRoot::open(&self.config.source) {
-                Ok(root) if root.identity() == self.identity => {
-                    if told {
-                        info!(
-                            SERSYNC_MIRROR = source,
-                            "{source} is back, the whole tree is compared"
-                        );
-                    }
-                    return Some(root);
-                }
-                Ok(_) if !self.was_filled => return None,
-                Ok(_) if !told => {
-                    told = true;
-                    error!(
-                        SERSYNC_MIRROR = source,
-                        "another directory stands at {source}: held, nothing is sent or deleted; \
-                         put the source back, or restart to accept this one"
-                    );
-                }
-                Err(error) if !told => {
-                    told = true;
-                    error!(
-                        SERSYNC_MIRROR = source,
-                        "{source} is gone: held, nothing is sent or deleted: {error}"
-                    );
-                }
-                _ => {}
+    fn show_gauges(&self) {
+        let Some(watching) = &self.watching else {
+            return;
+        };
+        let gauges = watching.gauges();
+        let watches = gauges.watches.load(Ordering::Relaxed);
+        let unwatched = gauges.uncovered.load(Ordering::Relaxed);
+        self.mirror.show(|shown| {
+            shown.watches = watches;
+            shown.unwatched = unwatched;
+        });
+    }
+
+    async fn on_message(&mut self, message: MirrorMessage) {
+        let MirrorMessage { scope, question } = message;
+        match question {
+            Question::Pause(reply) => {
+                let meant = self.mirror.meant(scope);
+                self.mirror.paused.extend(meant);
+                let waits = self.ask_lanes(scope, LaneMessage::Pause).await;
+                answer_when_all_have(waits, reply, |_| ());
             }
-            tokio::time::sleep(MISSING_CHECK).await;
+            Question::Resume => {
+                let meant = self.mirror.meant(scope);
+                self.mirror.paused.retain(|number| !meant.contains(number));
+                for lane in self.lanes_of(scope) {
+                    lane.tell(LaneMessage::Resume).await;
+                }
+            }
+            Question::Flush(reply) => self.flush(scope, reply),
+            Question::Resync(path, reply) => self.settle(scope, Some(path), reply).await,
+            Question::Verify(path, reply) => {
+                let numbers: Vec<u32> = self.lanes_of(scope).map(|lane| lane.number).collect();
+                let verify = |reply| LaneMessage::Verify(path.clone(), reply);
+                let waits = self.ask_lanes(scope, verify).await;
+                answer_when_all_have(waits, reply, |all| numbers.into_iter().zip(all).collect());
+            }
+            Question::RetryFailed(reply) => {
+                let waits = self.ask_lanes(scope, LaneMessage::RetryFailed).await;
+                answer_when_all_have(waits, reply, |all| all.into_iter().sum());
+            }
+            Question::ListFailed(reply) => {
+                let waits = self.ask_lanes(scope, LaneMessage::ListFailed).await;
+                answer_when_all_have(waits, reply, |all| all.into_iter().flatten().collect());
+            }
+            Question::Pulse(reply) => self.pulse(reply).await,
         }
     }
 
-    async fn tell(&self, message: &LaneMessage) {
-        if let LaneMessage::Changes(changes) = message {
-            for change in changes.iter() {
-                trace!("{change:?}");
+    /// Has the watcher tell first what it knows.
+    fn flush(&mut self, scope: Scope, reply: oneshot::Sender<Settled>) {
+        let held = |cause: String| Settled::Held(cause);
+        let Some(watching) = &self.watching else {
+            let _ = reply.send(held("the source is not there".into()));
+            return;
+        };
+        let number = self.next_question;
+        self.next_question += 1;
+        match watching.ask(number) {
+            Ok(()) => {
+                self.flushing.retain(|_, (_, reply)| !reply.is_closed());
+                self.flushing.insert(number, (scope, reply));
+            }
+            Err(error) => {
+                let _ = reply.send(held(format!("the watcher cannot be asked: {error}")));
             }
         }
-        for lane in &self.lanes {
-            lane.tell(message.clone()).await;
+    }
+
+    /// Waits for the lanes. What was asked to be compared may wait for a person.
+    async fn settle(
+        &mut self,
+        scope: Scope,
+        resync: Option<RelPath>,
+        reply: oneshot::Sender<Settled>,
+    ) {
+        let patient = resync.is_some();
+        let settle = |reply| LaneMessage::Settle {
+            resync: resync.clone(),
+            patient,
+            reply,
+        };
+        let waits = self.ask_lanes(scope, settle).await;
+        answer_when_all_have(waits, reply, together);
+    }
+
+    /// Answers when the watcher's thread has moved on and each lane has answered.
+    async fn pulse(&mut self, reply: oneshot::Sender<u64>) {
+        let lanes = self.ask_lanes(Scope::All, LaneMessage::Ping).await;
+        self.show_gauges();
+        let watcher = self.watching.as_ref().map(|watching| {
+            let gauges = Arc::clone(watching.gauges());
+            let before = gauges.beats.load(Ordering::Relaxed);
+            // If too many questions wait, it has not read them: then its beats stand still, as they should.
+            let _ = watching.ask(PULSE);
+            (gauges, before)
+        });
+        tokio::spawn(async move {
+            for lane in lanes {
+                if lane.await.is_err() {
+                    return;
+                }
+            }
+            let mut walked = 0;
+            if let Some((gauges, before)) = watcher {
+                while gauges.beats.load(Ordering::Relaxed) == before && !reply.is_closed() {
+                    tokio::time::sleep(BEAT_CHECK).await;
+                }
+                walked = gauges.walked.load(Ordering::Relaxed);
+            }
+            let _ = reply.send(walked);
+        });
+    }
+
+    fn lanes_of(&self, scope: Scope) -> impl Iterator<Item = &LaneHandle> {
+        self.lanes
+            .iter()
+            .filter(move |lane| is_meant(scope, lane.number))
+    }
+
+    async fn ask_lanes<T>(
+        &self,
+        scope: Scope,
+        question: impl Fn(oneshot::Sender<T>) -> LaneMessage,
+    ) -> Vec<oneshot::Receiver<T>> {
+        let mut waits = Vec::new();
+        for lane in self.lanes_of(scope) {
+            let (reply, answer) = oneshot::channel();
+            lane.tell(question(reply)).await;
+            waits.push(answer);
         }
+        waits
+    }
+
+    async fn tell_changes(&self, changes: Vec<Change>) {
+        let changes: Arc<[Change]> = changes.into();
+        self.tell_lanes(|| LaneMessage::Changes(Arc::clone(&changes)))
+            .await;
+    }
+
+    async fn tell_lanes(&self, message: impl Fn() -> LaneMessage) {
+        for lane in &self.lanes {
+            lane.tell(message()).await;
+        }
+    }
+}
+
+/// How it stands with several lanes together.
+#[must_use]
+pub fn together(all: Vec<Settled>) -> Settled {
+    all.into_iter()
+        .fold(Settled::Equal, |one, other| match (one, other) {
+            (Settled::Failed(one), Settled::Failed(other)) => Settled::Failed(one + other),
+            (Settled::Equal, other) => other,
+            (one, _) => one,
+        })
+}
+
+/// Answers as soon as all have; not at all if one never does.
+fn answer_when_all_have<T: Send + 'static, U: Send + 'static>(
+    waits: Vec<oneshot::Receiver<T>>,
+    reply: oneshot::Sender<U>,
+    sum: impl FnOnce(Vec<T>) -> U + Send + 'static,
+) {
+    tokio::spawn(async move {
+        let mut all = Vec::with_capacity(waits.len());
+        for wait in waits {
+            match wait.await {
+                Ok(answer) => all.push(answer),
+                Err(_) => return,
+            }
+        }
+        let _ = reply.send(sum(all));
+    });
+}
+
+/// A lane ends only when it is told to; a panic in it is a fault of ours that must not go unseen.
+fn pass_panic_on(ended: Result<(), tokio::task::JoinError>) {
+    if let Err(failure) = ended
+        && failure.is_panic()
+    {
+        std::panic::resume_unwind(failure.into_panic());
+    }
+}
+
+/// Waits for the source directory; `None` if another is to be taken for it, since this one never held anything.
+async fn wait_for_return(
+    config: MirrorConfig,
+    identity: Identity,
+    was_filled: bool,
+    board: Board,
+) -> Option<SourceRoot> {
+    let source = config.source.display().to_string();
+    let show = |cause: &str| {
+        board.update(|snapshot| {
+            let mut mirrors = snapshot.mirrors.iter_mut();
+            if let Some(shown) = mirrors.find(|mirror| mirror.source == config.source) {
+                shown.missing = Some(cause.into());
+            }
+        });
+    };
+    let mut told = false;
+    loop {
+        match SourceRoot::open(&config.source) {
+            Ok(root) if root.identity() == identity => {
+                if told {
+                    info!(
+                        MESSAGE_ID = id::RELEASED,
+                        SERSYNC_MIRROR = source,
+                        "{source} is back, the whole tree is compared"
+                    );
+                }
+                return Some(root);
+            }
+            Ok(_) if !was_filled => return None,
+            Ok(_) if !told => {
+                told = true;
+                show("another directory stands in its place");
+                error!(
+                    MESSAGE_ID = id::SOURCE_MISSING,
+                    SERSYNC_MIRROR = source,
+                    "another directory stands at {source}: held, nothing is sent or deleted; \
+                     put the source back, or restart to accept this one"
+                );
+            }
+            Err(error) if !told => {
+                told = true;
+                show(&error.to_string());
+                error!(
+                    MESSAGE_ID = id::SOURCE_MISSING,
+                    SERSYNC_MIRROR = source,
+                    "{source} is gone: held, nothing is sent or deleted: {error}"
+                );
+            }
+            _ => {}
+        }
+        tokio::time::sleep(MISSING_CHECK).await;
     }
 }

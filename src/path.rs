@@ -9,7 +9,7 @@ use std::fmt;
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
-use std::path::{Path, PathBuf};
+use std::path::{Component, Path, PathBuf};
 use std::sync::Arc;
 
 use rustix::fs::{AtFlags, CWD, Mode, OFlags, ResolveFlags, Stat};
@@ -38,6 +38,17 @@ impl RelPath {
                 .split(|byte| *byte == b'/')
                 .all(|name| !matches!(name, b"" | b"." | b"..") && !name.contains(&0));
         valid.then(|| Self(Arc::from(bytes)))
+    }
+
+    /// A relative path as an administrator writes it; `None` if it goes up, or is absolute.
+    #[must_use]
+    pub fn of(path: &Path) -> Option<Self> {
+        path.components()
+            .filter(|part| *part != Component::CurDir)
+            .try_fold(Self::root(), |dir, part| match part {
+                Component::Normal(name) => Some(dir.join(name.as_bytes())),
+                _ => None,
+            })
     }
 
     /// The entry `name` of this directory. `name` comes from the kernel: one component, never `.` or `..`.

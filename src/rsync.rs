@@ -15,17 +15,21 @@ use rustix::process::{Pid, Signal, kill_process_group};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWriteExt};
 use tokio::process::{Child, ChildStderr, ChildStdin, ChildStdout, Command};
 use tokio::sync::oneshot;
-use tokio::task::JoinHandle;
+use tokio::task::{JoinError, JoinHandle};
 use tokio_util::sync::CancellationToken;
 
 pub mod args;
 pub mod ended;
+pub mod itemized;
 pub mod outcome;
+pub mod progress;
 pub mod version;
 
 pub use args::{Forms, Pace, RunKind};
 pub use ended::{Ended, Exit, Stats};
+pub use itemized::Itemized;
 pub use outcome::{Names, Outcome, RefusedForm, judge};
+pub use progress::Progress;
 
 /// Messages kept of one run. A run that says more is not believed in detail.
 const STDERR_KEPT: usize = 256 << 10;
@@ -95,15 +99,16 @@ struct Running {
 }
 
 /// Runs rsync with a list. When `cancel` is cancelled, or after `limit`, the child is ended, and its end is reported
-/// like any other.
+/// like any other. `listen` hears its standard output as it comes.
 pub async fn run(
     launch: &Launch,
     list: Vec<u8>,
     limit: Option<Duration>,
     cancel: &CancellationToken,
+    listen: impl FnMut(&[u8]),
 ) -> Ended {
     match launch.start() {
-        Ok(child) => child.finish(list, limit, cancel).await,
+        Ok(child) => child.finish(list, limit, cancel, listen).await,
         Err(error) => not_started(error),
     }
 }
@@ -142,7 +147,7 @@ impl Standby {
             let was_given = list.is_some();
             // With an empty list it says good-bye to the daemon, so that no connection is left to time out.
             let ended = running
-                .finish(list.unwrap_or_default(), None, &cancel)
+                .finish(list.unwrap_or_default(), None, &cancel, |_| {})
                 .await;
             was_given.then_some(ended)
         });
@@ -155,10 +160,25 @@ impl Standby {
         !self.task.is_finished() && !self.list.is_closed()
     }
 
+    /// Ends it, and waits for its end.
+    pub async fn end(self) {
+        drop(self.list);
+        pass_panic_on(self.task.await);
+    }
+
     /// Gives it its list. `None` if it had ended by then: the list was not used.
     pub async fn run(self, list: Vec<u8>) -> Option<Ended> {
         self.list.send(list).ok()?;
-        self.task.await.ok().flatten()
+        pass_panic_on(self.task.await)
+    }
+}
+
+/// `None` if the runtime ended meanwhile.
+fn pass_panic_on(ended: Result<Option<Ended>, JoinError>) -> Option<Ended> {
+    match ended {
+        Ok(ended) => ended,
+        Err(failure) if failure.is_panic() => std::panic::resume_unwind(failure.into_panic()),
+        Err(_) => None,
     }
 }
 
@@ -169,6 +189,7 @@ impl Running {
         list: Vec<u8>,
         limit: Option<Duration>,
         cancel: &CancellationToken,
+        listen: impl FnMut(&[u8]),
     ) -> Ended {
         let start = Instant::now();
         let Self {
@@ -203,7 +224,7 @@ impl Running {
         let (exit, (), out, (stderr, stderr_cut)) = tokio::join!(
             end,
             feed,
-            keep_last(stdout, STDOUT_KEPT),
+            keep_last(stdout, STDOUT_KEPT, listen),
             keep_first(stderr, STDERR_KEPT)
         );
         Ended {
@@ -273,11 +294,16 @@ async fn keep_first(pipe: Option<impl AsyncRead + Unpin>, most: usize) -> (Vec<u
     (kept, cut)
 }
 
-async fn keep_last(pipe: Option<impl AsyncRead + Unpin>, most: usize) -> Vec<u8> {
+async fn keep_last(
+    pipe: Option<impl AsyncRead + Unpin>,
+    most: usize,
+    mut listen: impl FnMut(&[u8]),
+) -> Vec<u8> {
     let mut kept = Vec::new();
     let Some(mut pipe) = pipe else { return kept };
     let mut chunk = [0; 4096];
     while let Ok(count @ 1..) = pipe.read(&mut chunk).await {
+        listen(&chunk[..count]);
         kept.extend_from_slice(&chunk[..count]);
         if kept.len() > most * 2 {
             kept.drain(..kept.len() - most);

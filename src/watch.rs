@@ -79,6 +79,8 @@ pub struct Gauges {
     pub watches: AtomicU64,
     /// Directories that are not watched or could not be read.
     pub uncovered: AtomicU64,
+    /// Directories that were walked, each as often as it was.
+    pub walked: AtomicU64,
     /// Changes when its thread moves on: while it walks, and whenever it is asked something.
     pub beats: AtomicU64,
 }

@@ -1,15 +1,19 @@
 //! `sersync run` and `sersync mirror`: a validated configuration, a log, a runtime, the daemon.
 
-use std::ffi::OsString;
+use std::ffi::{OsStr, OsString};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::Duration;
 
 use tracing::{error, warn};
 
-use super::{HowArgs, RunArgs, YesNo, exit, instance_file};
+use super::{HowArgs, RunArgs, YesNo, exit, instance_file, instance_name};
 use crate::config::{Config, Loaded};
-use crate::{daemon, journal};
+use crate::journal::Journal;
+use crate::{daemon, journal, message_id};
+
+/// The word for no bus at all.
+const NO_BUS: &str = "none";
 
 /// Mirrors what a configuration file says.
 #[must_use]
@@ -24,13 +28,29 @@ pub fn run(args: &RunArgs) -> ExitCode {
     };
     let (config, warnings) = match Config::load(&file).and_then(Loaded::into_runnable) {
         Ok(runnable) => runnable,
-        Err(error) => return refuse(exit::CONFIG, &error.to_string()),
+        Err(error) => {
+            let _journal = journal::start(false);
+            error!(MESSAGE_ID = message_id::CONFIGURATION_REJECTED, "{error}");
+            return ExitCode::from(exit::CONFIG);
+        }
     };
-    journal::start(config.debug);
+    let journal = journal::start(config.debug);
     for warning in &warnings {
         warn!("{warning}");
     }
-    serve(config, Some(&file), &args.how)
+    let instance = args.instance.clone().unwrap_or_else(|| name_of(&file));
+    let bus = if args.instance.is_some() {
+        "system"
+    } else {
+        NO_BUS
+    };
+    let how = How {
+        instance,
+        file: Some(file),
+        bus,
+        args: &args.how,
+    };
+    serve(config, how, &journal)
 }
 
 /// Mirrors a directory without a configuration file.
@@ -39,38 +59,63 @@ pub fn mirror(source: &Path, targets: &[OsString], how: &HowArgs) -> ExitCode {
     let source = match std::path::absolute(source) {
         Ok(source) => source,
         Err(error) => {
-            return refuse(
-                exit::FAILED,
-                &format!("failed to find out where you are: {error}"),
-            );
+            let message = format!("failed to find out where you are: {error}");
+            return refuse(exit::FAILED, &message);
         }
     };
     match Config::for_mirror(&source, targets) {
         Ok(config) => {
-            journal::start(config.debug);
-            serve(config, None, how)
+            let journal = journal::start(config.debug);
+            let how = How {
+                instance: name_of(&source),
+                file: None,
+                bus: NO_BUS,
+                args: how,
+            };
+            serve(config, how, &journal)
         }
         Err(error) => refuse(exit::USAGE, &error.to_string()),
     }
 }
 
 fn refuse(code: u8, message: &str) -> ExitCode {
-    journal::start(false);
+    let _journal = journal::start(false);
     error!("{message}");
     ExitCode::from(code)
 }
 
-fn serve(config: Config, file: Option<&Path>, how: &HowArgs) -> ExitCode {
-    if how.bus != "none" {
-        warn!(
-            "this version is not on D-Bus yet: --bus {} does nothing",
-            how.bus
-        );
-    }
+/// An instance needs a name on the bus: that of its file or directory if it will do.
+fn name_of(path: &Path) -> String {
+    let stem = path.file_stem().and_then(OsStr::to_str).unwrap_or_default();
+    instance_name(stem).unwrap_or_else(|_| "default".into())
+}
+
+struct How<'a> {
+    instance: String,
+    file: Option<PathBuf>,
+    /// The bus, unless the arguments name another.
+    bus: &'static str,
+    args: &'a HowArgs,
+}
+
+fn serve(config: Config, how: How<'_>, journal: &Journal) -> ExitCode {
+    let bus = match how.args.bus.as_deref().unwrap_or(how.bus) {
+        NO_BUS => None,
+        word => match word.parse() {
+            Ok(bus) => Some(bus),
+            Err(error) => {
+                error!("{}", chain(&error));
+                return ExitCode::from(exit::USAGE);
+            }
+        },
+    };
     let options = daemon::Options {
-        config_file: file.map(PathBuf::from),
-        children: how.processes.into(),
-        initial_push: how.initial == YesNo::Yes,
+        instance: how.instance,
+        config_file: how.file,
+        children: how.args.processes.into(),
+        initial_push: how.args.initial == YesNo::Yes,
+        bus,
+        log: journal.control(),
     };
     // One thread is plenty for moving lists about; what blocks on the disk has threads of its own, which end when idle.
     let runtime = tokio::runtime::Builder::new_current_thread()

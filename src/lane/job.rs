@@ -4,6 +4,7 @@ use std::fmt;
 use std::time::{Duration, Instant};
 
 use super::slot::Batch;
+use crate::control::State;
 use crate::dirty::{DirtyPath, Route};
 use crate::fail_queue::Failure;
 use crate::path::RelPath;
@@ -54,6 +55,8 @@ pub struct Report {
     pub files_sent: u64,
     /// Bytes written to the connection.
     pub bytes_sent: u64,
+    /// Entries removed at the receiver.
+    pub deleted: u64,
     /// Length of its longest run.
     pub took: Duration,
 }
@@ -144,4 +147,34 @@ pub struct Plan {
     pub probe: bool,
     /// When to ask again if nothing happens.
     pub wake: Option<Instant>,
+}
+
+/// How it stands with what somebody waits for.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Settled {
+    /// All of it is at the receiver.
+    Equal,
+    /// All but what is in the fail queue, with so many paths.
+    Failed(u64),
+    /// Not before somebody resumes.
+    Paused,
+    /// Not before a guard lets go.
+    Held(String),
+}
+
+/// What a lane is doing.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Condition {
+    /// In a word.
+    pub state: State,
+    /// See [`super::LaneState::pending`].
+    pub pending: u64,
+    /// Paths in the fail queue.
+    pub failed: u64,
+    /// See [`super::LaneState::oldest_owed`].
+    pub oldest: Option<Instant>,
+    /// When the remote is tried again, while it cannot be reached.
+    pub next_try: Option<Instant>,
+    /// What is wrong, or was wrong last.
+    pub last_error: String,
 }

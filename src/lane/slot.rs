@@ -1,6 +1,7 @@
 //! A slot of a lane: the job that runs in it, and what other jobs did meanwhile where it is at work.
 
 use std::sync::Arc;
+use std::time::Instant;
 
 use super::MOST_DIRTY;
 use crate::change::Extent;
@@ -9,43 +10,49 @@ use crate::path::RelPath;
 
 /// The paths of a job, in order.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Batch(Arc<[DirtyPath]>);
+pub struct Batch {
+    paths: Arc<[DirtyPath]>,
+    oldest: Option<Instant>,
+}
 
 impl Batch {
     /// A batch of paths that are in order, as a dirty set gives them.
     #[must_use]
     pub fn new(paths: &[DirtyPath]) -> Self {
-        Self(paths.into())
+        Self {
+            paths: paths.into(),
+            oldest: paths.iter().map(|dirty| dirty.since).min(),
+        }
     }
 
     /// Number of paths.
     #[must_use]
     pub fn len(&self) -> usize {
-        self.0.len()
+        self.paths.len()
     }
 
     /// Whether there is none.
     #[must_use]
     pub fn is_empty(&self) -> bool {
-        self.0.is_empty()
+        self.paths.is_empty()
     }
 
     /// The paths.
     pub fn iter(&self) -> impl Iterator<Item = &DirtyPath> {
-        self.0.iter()
+        self.paths.iter()
     }
 
     /// Whether this very path is one of them.
     #[must_use]
     pub fn lists(&self, path: &RelPath) -> bool {
-        position(&self.0, path).is_ok()
+        position(&self.paths, path).is_ok()
     }
 
     /// Whether what is done to `path` may meet what a run of this batch does: one of them is the other, or above it.
     #[must_use]
     pub fn overlaps(&self, path: &RelPath) -> bool {
-        let at = |dir: &RelPath| position(&self.0, dir);
-        let below = at(path).map_or_else(|next| self.0.get(next), |at| self.0.get(at));
+        let at = |dir: &RelPath| position(&self.paths, dir);
+        let below = at(path).map_or_else(|next| self.paths.get(next), |at| self.paths.get(at));
         below.is_some_and(|dirty| dirty.path.is_within(path))
             || at(&RelPath::root()).is_ok()
             || path.ancestors_below_root().any(|dir| at(&dir).is_ok())
@@ -55,8 +62,8 @@ impl Batch {
     /// directory itself if it is below one of them.
     #[must_use]
     pub fn met_in(&self, dir: &RelPath) -> Vec<DirtyPath> {
-        let first = self.0.partition_point(|dirty| dirty.path < *dir);
-        let below = self.0[first..].iter();
+        let first = self.paths.partition_point(|dirty| dirty.path < *dir);
+        let below = self.paths[first..].iter();
         let below: Vec<DirtyPath> = below
             .take_while(|dirty| dirty.path.is_within(dir))
             .cloned()
@@ -118,6 +125,18 @@ impl Slot {
     /// Number of paths of its job.
     pub fn len(&self) -> usize {
         self.running.as_ref().map_or(0, Batch::len)
+    }
+
+    /// Since when the oldest of its paths has differed, or of what is to be looked at again after it.
+    pub fn oldest(&self) -> Option<Instant> {
+        let running = self.running.as_ref().and_then(|batch| batch.oldest);
+        running.into_iter().chain(self.touched.oldest()).min()
+    }
+
+    /// Whether its job compares the whole source.
+    pub fn is_everything(&self) -> bool {
+        let mut running = self.running.iter().flat_map(Batch::iter);
+        running.any(|dirty| dirty.path.is_root() && dirty.extent == Extent::Subtree)
     }
 
     /// Something was done where its job is at work.

@@ -1,17 +1,21 @@
-//! The task of a lane: it feeds the pure [`LaneState`] and carries out its jobs.
+//! The task of a lane: it feeds the pure [`LaneState`], carries out its jobs, answers, and shows how it stands.
 
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
 
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::JoinSet;
-use tracing::{error, info, trace, warn};
+use tracing::trace;
 
-use super::transfer::{Context, execute};
-use super::{End, Job, LaneState, News, Report};
+use super::context::{Context, Halt};
+use super::transfer::execute;
+use super::verify::Verified;
+use super::{End, Job, LaneState, Report, Settled, news};
 use crate::change::Change;
+use crate::control::{Board, FailedPath, Notice, RemoteSnapshot};
 use crate::dirty::Route;
-use crate::rsync::{Forms, RefusedForm, Standby};
+use crate::path::RelPath;
+use crate::rsync::{Forms, Standby};
 
 /// A standby that has had nothing to do for this long ends, so that the source can be unmounted.
 const QUIET: Duration = Duration::from_secs(15);
@@ -19,11 +23,11 @@ const QUIET: Duration = Duration::from_secs(15);
 const GRACE: Duration = Duration::from_secs(3);
 /// Messages that may wait for a lane; a lane only sorts them in, so it never falls behind for long.
 const INBOX: usize = 64;
-/// Failed paths of one job that are logged one by one.
-const LOGGED_PATHS: usize = 10;
+/// In the midst of work, numbers are shown this often.
+const SHOWN_EVERY: Duration = Duration::from_millis(200);
 
-/// What a lane is told.
-#[derive(Debug, Clone)]
+/// What a lane is told or asked.
+#[derive(Debug)]
 pub enum LaneMessage {
     /// Paths that may differ now.
     Changes(Arc<[Change]>),
@@ -32,11 +36,34 @@ pub enum LaneMessage {
         /// Whether it is there.
         present: bool,
     },
+    /// Begin nothing; answered when no child runs any more.
+    Pause(oneshot::Sender<()>),
+    /// Go on.
+    Resume,
+    /// See [`LaneState::settled`]; what differs at the moment this is read is waited for.
+    Settle {
+        /// What is to be compared first, whether or not it changed.
+        resync: Option<RelPath>,
+        /// Wait also for what somebody must mend or resume.
+        patient: bool,
+        /// The answer.
+        reply: oneshot::Sender<Settled>,
+    },
+    /// Compare by checksum.
+    Verify(RelPath, oneshot::Sender<Result<Verified, String>>),
+    /// Try what failed; answered with the number of paths.
+    RetryFailed(oneshot::Sender<usize>),
+    /// What failed.
+    ListFailed(oneshot::Sender<Vec<FailedPath>>),
+    /// Answered at once, as a sign of life.
+    Ping(oneshot::Sender<()>),
 }
 
 /// The way to a running lane.
 #[derive(Debug, Clone)]
 pub struct LaneHandle {
+    /// See [`RemoteSnapshot::number`].
+    pub number: u32,
     inbox: mpsc::Sender<LaneMessage>,
 }
 
@@ -45,6 +72,15 @@ impl LaneHandle {
     pub async fn tell(&self, message: LaneMessage) {
         let _ = self.inbox.send(message).await;
     }
+}
+
+/// Where a lane shows itself.
+#[derive(Debug, Clone)]
+pub struct Shown {
+    /// See [`RemoteSnapshot::number`].
+    pub number: u32,
+    /// Where.
+    pub board: Board,
 }
 
 /// See the module.
@@ -57,21 +93,83 @@ pub struct LaneTask {
     jobs: JoinSet<Finished>,
     standby: Option<Standby>,
     forms: Forms,
+    halt: Halt,
+    /// When the children of a paused lane are told to end.
+    cancel_at: Option<Instant>,
+    pausing: Vec<oneshot::Sender<()>>,
+    settling: Vec<Settling>,
+    progress: watch::Receiver<u8>,
+    clock: Clock,
+    shown: Shown,
+    counts: RemoteSnapshot,
+    shown_at: Instant,
+}
+
+/// Somebody waits.
+#[derive(Debug)]
+struct Settling {
+    at: Instant,
+    patient: bool,
+    reply: oneshot::Sender<Settled>,
+}
+
+/// A moment in both of its times, to turn the one into the other.
+#[derive(Debug, Clone, Copy)]
+struct Clock {
+    steady: Instant,
+    civil: SystemTime,
+}
+
+impl Clock {
+    fn now() -> Self {
+        Self {
+            steady: Instant::now(),
+            civil: SystemTime::now(),
+        }
+    }
+
+    fn civil(&self, at: Instant) -> SystemTime {
+        if at >= self.steady {
+            self.civil + (at - self.steady)
+        } else {
+            self.civil - (self.steady - at)
+        }
+    }
 }
 
 #[derive(Debug)]
 enum Finished {
     Job(Route, Box<Report>),
     Probe(Result<(), End>),
+    Standby,
+    Verified(
+        oneshot::Sender<Result<Verified, String>>,
+        Result<Verified, String>,
+    ),
 }
 
 impl LaneTask {
-    /// A lane and the way to it. The tokens of its context end it.
+    /// A lane and the way to it. The token of its context ends it.
     #[must_use]
-    pub fn new(context: Context, retry_period: Duration) -> (Self, LaneHandle) {
+    pub fn new(
+        context: Context,
+        retry_period: Duration,
+        paused: bool,
+        shown: Shown,
+    ) -> (Self, LaneHandle) {
         let (sender, inbox) = mpsc::channel(INBOX);
         let forms = Forms::of(&context.remote);
-        let state = LaneState::new(forms, retry_period, context.remote.params.inplace());
+        let mut state = LaneState::new(forms, retry_period, context.remote.params.inplace());
+        state.on_pause(paused);
+        let number = shown.number;
+        let counts = RemoteSnapshot {
+            number,
+            mirror: context.source.clone(),
+            target: context.remote.target.to_string(),
+            percent: 100,
+            ..RemoteSnapshot::default()
+        };
+        let progress = context.progress.subscribe();
         let task = Self {
             name: context.remote.target.to_string(),
             state,
@@ -80,8 +178,21 @@ impl LaneTask {
             jobs: JoinSet::new(),
             standby: None,
             forms,
+            halt: Halt::default(),
+            cancel_at: None,
+            pausing: Vec::new(),
+            settling: Vec::new(),
+            progress,
+            clock: Clock::now(),
+            shown,
+            counts,
+            shown_at: Instant::now(),
         };
-        (task, LaneHandle { inbox: sender })
+        let handle = LaneHandle {
+            number,
+            inbox: sender,
+        };
+        (task, handle)
     }
 
     /// Runs until it is told to stop. Running children then have a moment to end by themselves.
@@ -92,10 +203,14 @@ impl LaneTask {
                 self.start(job);
             }
             if plan.probe {
-                let (context, forms) = (Arc::clone(&self.context), self.forms);
+                let (context, forms, halt) =
+                    (Arc::clone(&self.context), self.forms, self.halt.clone());
                 self.jobs
-                    .spawn(async move { Finished::Probe(context.probe(forms).await) });
+                    .spawn(async move { Finished::Probe(context.probe(forms, &halt).await) });
             }
+            self.answer();
+            let show_at = self.show(Instant::now());
+            let wake = [plan.wake, show_at].into_iter().flatten().min();
             tokio::select! {
                 () = self.context.stop.cancelled() => break,
                 message = self.inbox.recv() => match message {
@@ -103,21 +218,25 @@ impl LaneTask {
                     None => break,
                 },
                 Some(finished) = self.jobs.join_next() => self.on_finished(finished),
-                () = sleep_until(plan.wake) => {}
+                _ = self.progress.changed() => {}
+                () = sleep_until(self.cancel_at) => {
+                    self.cancel_at = None;
+                    self.halt.cancel.cancel();
+                }
+                () = sleep_until(wake) => {}
             }
         }
+        self.end().await;
+    }
+
+    async fn end(mut self) {
         self.standby = None;
+        self.halt.stop.cancel();
         if tokio::time::timeout(GRACE, self.drain()).await.is_err() {
-            self.context.cancel.cancel();
+            self.halt.cancel.cancel();
             self.drain().await;
         }
-        let pending = self.state.pending();
-        if pending > 0 {
-            info!(
-                SERSYNC_REMOTE = self.name,
-                "{}: the next start sends {pending} pending changes", self.name
-            );
-        }
+        news::ended(&self.name, self.state.pending());
     }
 
     async fn drain(&mut self) {
@@ -134,15 +253,16 @@ impl LaneTask {
         } else {
             None
         };
-        let context = Arc::clone(&self.context);
+        let (context, halt) = (Arc::clone(&self.context), self.halt.clone());
         let route = job.route;
         self.jobs.spawn(async move {
-            Finished::Job(route, Box::new(execute(context, job, standby).await))
+            Finished::Job(route, Box::new(execute(context, job, standby, halt).await))
         });
     }
 
     fn on_message(&mut self, message: LaneMessage) {
         let now = Instant::now();
+        // Whoever asked may have gone, so no answer is checked for its arrival.
         match message {
             LaneMessage::Changes(changes) => {
                 for change in changes.iter() {
@@ -155,7 +275,76 @@ impl LaneTask {
                     self.standby = None;
                 }
             }
+            LaneMessage::Pause(reply) => {
+                self.state.on_pause(true);
+                if let Some(standby) = self.standby.take() {
+                    self.jobs.spawn(async move {
+                        standby.end().await;
+                        Finished::Standby
+                    });
+                }
+                self.halt.stop.cancel();
+                self.cancel_at = Some(now + GRACE);
+                self.pausing.push(reply);
+            }
+            LaneMessage::Resume => {
+                self.state.on_pause(false);
+                self.pausing.clear();
+                self.cancel_at = None;
+                if self.halt.stop.is_cancelled() {
+                    self.halt = Halt::default();
+                }
+            }
+            LaneMessage::Settle {
+                resync,
+                patient,
+                reply,
+            } => {
+                self.state.hurry(now);
+                if let Some(path) = resync {
+                    self.state.on_change(Change::subtree(path), now);
+                }
+                self.settling.push(Settling {
+                    at: now,
+                    patient,
+                    reply,
+                });
+            }
+            LaneMessage::Verify(path, reply) => self.verify(path, reply),
+            LaneMessage::RetryFailed(reply) => {
+                let _ = reply.send(self.state.retry_failed(now));
+            }
+            LaneMessage::ListFailed(reply) => {
+                let _ = reply.send(self.failed_paths());
+            }
+            LaneMessage::Ping(reply) => {
+                let _ = reply.send(());
+            }
         }
+    }
+
+    fn verify(&mut self, path: RelPath, reply: oneshot::Sender<Result<Verified, String>>) {
+        let (context, forms, halt) = (Arc::clone(&self.context), self.forms, self.halt.clone());
+        self.jobs.spawn(async move {
+            let result = context.verify(&[path], forms, &halt).await;
+            Finished::Verified(reply, result)
+        });
+    }
+
+    fn failed_paths(&self) -> Vec<FailedPath> {
+        let number = self.shown.number;
+        let paths = self.state.failed().iter().map(|(path, failed)| FailedPath {
+            // Unique among all lanes of the instance.
+            id: failed.id << 16 | u64::from(number),
+            remote: number,
+            path: path.as_bytes().to_vec(),
+            exit: failed.failure.exit,
+            message: failed.failure.message.clone(),
+            attempts: failed.attempts,
+            first: self.clock.civil(failed.first),
+            next_try: failed.next_try.map(|at| self.clock.civil(at)),
+        });
+        paths.collect()
     }
 
     fn on_finished(&mut self, finished: Result<Finished, tokio::task::JoinError>) {
@@ -164,18 +353,40 @@ impl LaneTask {
             Ok(Finished::Job(route, report)) => {
                 trace!(?route, ?report, "job ended");
                 let reached = report.end == End::Reached;
+                self.count(&report);
                 let news = self.state.on_report(route, *report, now, jitter);
-                if reached && !self.context.stop.is_cancelled() {
+                if reached && !self.halt.stop.is_cancelled() {
                     self.keep_standby();
                 }
                 news
             }
             Ok(Finished::Probe(result)) => self.state.on_probed(result, now, jitter),
+            Ok(Finished::Standby) => return,
+            Ok(Finished::Verified(reply, result)) => {
+                let _ = reply.send(result);
+                return;
+            }
             // Nothing is known of its batch, and a process in which that happened is not to be trusted with deletions:
             // the whole service ends, and the next start restores the truth.
             Err(failure) => std::panic::resume_unwind(failure.into_panic()),
         };
-        self.tell(news);
+        if let Some(news::Heard { exit, cause }) = news::tell(&self.name, news) {
+            self.shown.board.notice(Notice::SyncFailed {
+                remote: self.shown.number,
+                exit,
+                cause,
+            });
+        }
+    }
+
+    fn count(&mut self, report: &Report) {
+        self.counts.runs += report.runs;
+        self.counts.paths_sent += report.files_sent;
+        self.counts.paths_deleted += report.deleted;
+        self.counts.bytes_sent += report.bytes_sent;
+        if !report.synced.is_empty() {
+            self.counts.last_success = Some(SystemTime::now());
+        }
     }
 
     fn keep_standby(&mut self) {
@@ -184,100 +395,62 @@ impl LaneTask {
             .as_ref()
             .is_none_or(|standby| !standby.is_waiting())
         {
-            self.standby = self.context.standby(self.forms, QUIET);
+            self.standby = self.context.standby(self.forms, QUIET, &self.halt);
         }
     }
 
-    fn tell(&self, news: Vec<News>) {
-        let remote = self.name.as_str();
-        let mut failed = 0;
-        for news in news {
-            match news {
-                News::Down {
-                    cause,
-                    needs_mending: true,
-                } => {
-                    error!(
-                        SERSYNC_REMOTE = remote,
-                        "{remote} does not take files: {}",
-                        hint(&cause)
-                    );
-                }
-                News::Down {
-                    cause,
-                    needs_mending: false,
-                } => {
-                    warn!(
-                        SERSYNC_REMOTE = remote,
-                        "{remote} is unreachable, changes are kept: {cause}"
-                    );
-                }
-                News::Back(after) => {
-                    let seconds = after.as_secs();
-                    info!(
-                        SERSYNC_REMOTE = remote,
-                        "{remote} is back after {seconds} s"
-                    );
-                }
-                News::Held(hold) => {
-                    error!(
-                        SERSYNC_REMOTE = remote,
-                        "{remote} is held, nothing is sent or deleted: {hold}"
-                    );
-                }
-                News::Released => info!(SERSYNC_REMOTE = remote, "{remote} is no longer held"),
-                News::PathFailed(path, failure) => {
-                    failed += 1;
-                    if failed <= LOGGED_PATHS {
-                        warn!(
-                            SERSYNC_REMOTE = remote,
-                            SERSYNC_PATH = %path,
-                            SERSYNC_EXIT = failure.exit,
-                            "{path} failed on {remote} and is tried again: {}",
-                            failure.message
-                        );
-                    }
-                }
-                News::FormChanged(form) => {
-                    let what = match form {
-                        RefusedForm::DeleteByName => {
-                            "deletes by directory, since its rsync does not take names"
-                        }
-                        RefusedForm::DeleteInTrees => {
-                            "keeps what only it has, since it refuses --delete"
-                        }
-                        RefusedForm::Force => "is used without --force, which it refuses",
-                    };
-                    info!(SERSYNC_REMOTE = remote, "{remote} {what}");
-                }
+    /// Answers whoever waits for what has come about by now.
+    fn answer(&mut self) {
+        if self.jobs.is_empty() {
+            for reply in self.pausing.drain(..) {
+                let _ = reply.send(());
             }
         }
-        if failed > LOGGED_PATHS {
-            let more = failed - LOGGED_PATHS;
-            warn!(
-                SERSYNC_REMOTE = remote,
-                "{more} more paths failed on {remote} and are tried again"
-            );
+        let state = &self.state;
+        let is_over = |settling: &mut Settling| {
+            settling.reply.is_closed() || state.settled(settling.at, settling.patient).is_some()
+        };
+        for settling in self.settling.extract_if(.., is_over) {
+            if let Some(settled) = state.settled(settling.at, settling.patient) {
+                let _ = settling.reply.send(settled);
+            }
         }
     }
-}
 
-/// rsync's words, and what to mend where they are plain.
-fn hint(cause: &str) -> String {
-    let mend = if cause.starts_with("@ERROR: auth failed") {
-        "check `users` and the password file against the module's `auth users` and `secrets file`"
-    } else if cause.starts_with("@ERROR: Unknown module") {
-        "check `name` against the module names in the receiver's rsyncd.conf"
-    } else if cause.starts_with("@ERROR: chdir failed") {
-        "the module's `path` does not exist at the receiver"
-    } else if cause.contains("module is read only") {
-        "set `read only = no` for the module at the receiver"
-    } else if cause.contains("password file") {
-        "the password file must belong to root and have mode 0600"
-    } else {
-        return cause.to_owned();
-    };
-    format!("{cause} ({mend})")
+    /// Shows how it stands; in the midst of work only now and then. Returns when to do it again if nothing happens.
+    fn show(&mut self, now: Instant) -> Option<Instant> {
+        let condition = self.state.condition();
+        let is_news = (condition.state, condition.failed, &condition.last_error)
+            != (
+                self.counts.state,
+                self.counts.failed,
+                &self.counts.last_error,
+            );
+        let civil = |at: Option<Instant>| at.map(|at| self.clock.civil(at));
+        let next = RemoteSnapshot {
+            state: condition.state,
+            pending: condition.pending,
+            failed: condition.failed,
+            oldest_pending: civil(condition.oldest),
+            next_try: civil(condition.next_try),
+            last_error: condition.last_error,
+            percent: *self.progress.borrow_and_update(),
+            ..self.counts.clone()
+        };
+        let next_time = self.shown_at + SHOWN_EVERY;
+        if !is_news && next.pending > 0 && now < next_time {
+            return (next != self.counts).then_some(next_time);
+        }
+        self.shown_at = now;
+        self.counts.clone_from(&next);
+        self.shown.board.update(|snapshot| {
+            let mut remotes = snapshot.remotes.iter_mut();
+            if let Some(remote) = remotes.find(|remote| remote.number == next.number) {
+                *remote = next;
+            }
+        });
+        None
+    }
 }
 
 async fn sleep_until(at: Option<Instant>) {

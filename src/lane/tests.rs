@@ -5,6 +5,7 @@ use std::time::{Duration, Instant};
 use proptest::prelude::*;
 
 use super::*;
+use crate::change::Extent;
 
 const PERIOD: Duration = Duration::from_secs(600);
 const FORMS: Forms = Forms {

@@ -7,25 +7,19 @@
 
 use std::collections::BTreeSet;
 use std::io;
-use std::path::PathBuf;
 use std::sync::Arc;
-use std::time::Duration;
 
-use tokio::sync::Semaphore;
-use tokio_util::sync::CancellationToken;
-
+use super::context::{Context, Halt};
 use super::sample;
 use super::slot::position;
 use super::{Batch, End, Hold, Job, Report};
 use crate::change::Extent;
-use crate::config::{RemoteConfig, Target};
 use crate::dirty::{DirtyPath, Route};
 use crate::fail_queue::Failure;
-use crate::links::LinkIndex;
-use crate::path::{Identity, RelPath, SourceRoot};
+use crate::path::{RelPath, SourceRoot};
 use crate::resolve::{Resolved, directories, present, resolve};
 use crate::rsync::{
-    self, Ended, Exit, Forms, Launch, Names, Outcome, Pace, RunKind, Standby, args, judge,
+    self, Ended, Exit, Forms, Names, Outcome, Pace, Progress, RunKind, Standby, args, judge,
 };
 
 /// Up to so many bytes of files that need not be sent ride along with those that must, instead of in a run of their
@@ -36,120 +30,18 @@ const RIDE_ALONG: u64 = 1 << 20;
 const BRIEF_LIST: usize = 16 << 10;
 /// … and so many bytes of files are sent in a moment.
 const BRIEF_BYTES: u64 = 4 << 20;
+/// The percentage of a comparison that is over.
+const DONE: u8 = 100;
 /// How often a list is tried whole in which something changed that cannot be told.
 const TRIES_BEFORE_HALVING: u8 = 4;
 
-/// What all jobs of a lane share.
-#[derive(Debug)]
-pub struct Context {
-    /// Where it goes.
-    pub remote: RemoteConfig,
-    /// Absolute path of the source root.
-    pub source: PathBuf,
-    /// Which directory that is to be.
-    pub identity: Identity,
-    /// Whether anything may be removed at the receiver.
-    pub deletes: bool,
-    /// Hard links of the mirror.
-    pub links: Arc<LinkIndex>,
-    /// The rsync program.
-    pub program: PathBuf,
-    /// At most so many children of all lanes.
-    pub children: Arc<Semaphore>,
-    /// No new runs.
-    pub stop: CancellationToken,
-    /// Ends children.
-    pub cancel: CancellationToken,
-}
-
-impl Context {
-    /// The source root, if it is the one this lane knows.
-    fn open_root(&self) -> Result<SourceRoot, Hold> {
-        let root = SourceRoot::open(&self.source)
-            .map_err(|error| Hold::SourceMissing(error.to_string()))?;
-        if root.identity() == self.identity {
-            Ok(root)
-        } else {
-            Err(Hold::SourceReplaced)
-        }
-    }
-
-    /// As before, and not empty: a bare mount point has the identity of no source, but an empty source looks like one.
-    fn open_root_to_delete(&self) -> Result<SourceRoot, Hold> {
-        let root = self.open_root()?;
-        match root.is_empty() {
-            Ok(false) => Ok(root),
-            Ok(true) => Err(Hold::SourceEmpty),
-            Err(error) => Err(Hold::SourceMissing(error.to_string())),
-        }
-    }
-
-    /// rsync would make a missing local target; ours may be a file system that is not mounted.
-    fn check_target(&self) -> Result<(), End> {
-        match &self.remote.target {
-            Target::Local { path } if !path.is_dir() => Err(End::Misconfigured(
-                "the target directory does not exist; make or mount it".into(),
-            )),
-            _ => Ok(()),
-        }
-    }
-
-    fn launch(&self, root: &SourceRoot, kind: RunKind, forms: Forms, pace: Pace) -> Launch {
-        Launch {
-            program: self.program.clone(),
-            args: args::arguments(&self.remote, kind, forms, pace),
-            directory: root.proc_path(),
-        }
-    }
-
-    /// A child that waits for the list of the next send run.
-    #[must_use]
-    pub fn standby(&self, forms: Forms, quiet: Duration) -> Option<Standby> {
-        let root = self.open_root().ok()?;
-        self.check_target().ok()?;
-        let launch = self.launch(
-            &root,
-            RunKind::Send { ignore_times: true },
-            forms,
-            Pace::Long,
-        );
-        Standby::start(&launch, quiet, self.cancel.child_token())
-    }
-
-    /// Finds out whether the remote takes a run at all, by one with an empty list.
-    ///
-    /// # Errors
-    /// How such a run ends otherwise.
-    pub async fn probe(&self, forms: Forms) -> Result<(), End> {
-        self.check_target()?;
-        let root = self.open_root().map_err(End::Held)?;
-        let kind = RunKind::Send { ignore_times: true };
-        let Ok(_permit) = self.children.acquire().await else {
-            return Ok(());
-        };
-        let ended = rsync::run(
-            &self.launch(&root, kind, forms, Pace::Brief),
-            Vec::new(),
-            Some(self.remote.timeout),
-            &self.cancel,
-        )
-        .await;
-        let names = Names {
-            listed: &[],
-            root: &self.source,
-            target: &self.remote.target,
-        };
-        match judge(kind, &ended, &names) {
-            Outcome::Unreachable(cause) => Err(End::Unreachable(cause)),
-            Outcome::Misconfigured(cause) => Err(End::Misconfigured(cause)),
-            Outcome::Refused(form) => Err(End::Refused(form)),
-            _ => Ok(()),
-        }
-    }
-}
-
 /// Carries out a job.
-pub async fn execute(context: Arc<Context>, job: Job, standby: Option<Standby>) -> Report {
+pub async fn execute(
+    context: Arc<Context>,
+    job: Job,
+    standby: Option<Standby>,
+    halt: Halt,
+) -> Report {
     let Job {
         route,
         paths,
@@ -168,6 +60,7 @@ pub async fn execute(context: Arc<Context>, job: Job, standby: Option<Standby>) 
         beside,
         forms,
         standby,
+        halt,
         grouped,
         standby_was_cut_off: false,
         bytes: 0,
@@ -200,6 +93,7 @@ struct Transfer {
     beside: Vec<(Route, Batch)>,
     forms: Forms,
     standby: Option<Standby>,
+    halt: Halt,
     /// See [`Resolved::grouped`].
     grouped: BTreeSet<RelPath>,
     standby_was_cut_off: bool,
@@ -441,7 +335,7 @@ impl Transfer {
 
     /// One run, unless an earlier one of this job found that there is nobody to talk to.
     async fn run_list(&mut self, root: &SourceRoot, kind: RunKind, paths: Vec<DirtyPath>) {
-        if self.report.end != End::Reached || self.context.stop.is_cancelled() {
+        if self.report.end != End::Reached || self.halt.stop.is_cancelled() {
             self.report.again.extend(paths);
             return;
         }
@@ -451,7 +345,7 @@ impl Transfer {
             _ => args::list(&names),
         };
         let ended = self.child(root, kind, list).await;
-        if self.context.cancel.is_cancelled() {
+        if self.halt.cancel.is_cancelled() {
             self.report.again.extend(paths);
             return;
         }
@@ -502,7 +396,7 @@ impl Transfer {
         {
             // Its connection may have died while it waited. That says nothing of the batch or of the remote now.
             let was_stale = !matches!(ended.exit, Exit::Code(0 | 11 | 23..=25));
-            if !was_stale || self.context.cancel.is_cancelled() {
+            if !was_stale || self.halt.cancel.is_cancelled() {
                 return ended;
             }
             self.standby_was_cut_off = had_begun(&ended.exit);
@@ -511,7 +405,19 @@ impl Transfer {
         let limit = (pace == Pace::Brief).then_some(self.context.remote.timeout);
         let launch = self.context.launch(root, kind, self.forms, pace);
         tracing::trace!("{}", args::shown(&launch.args));
-        rsync::run(&launch, list, limit, &self.context.cancel).await
+        let told = &self.context.progress;
+        let is_tree = matches!(kind, RunKind::Tree { .. });
+        let mut progress = Progress::default();
+        let listen = |output: &[u8]| {
+            if is_tree && let Some(percent) = progress.read(output) {
+                told.send_if_modified(|now| std::mem::replace(now, percent) != percent);
+            }
+        };
+        let ended = rsync::run(&launch, list, limit, &self.halt.cancel, listen).await;
+        if is_tree {
+            told.send_replace(DONE);
+        }
+        ended
     }
 
     fn pace(&self, kind: RunKind, list: &[u8]) -> Pace {
@@ -700,6 +606,7 @@ impl Transfer {
         self.report.runs += 1;
         self.report.files_sent += ended.stats.files_sent;
         self.report.bytes_sent += ended.stats.bytes_sent;
+        self.report.deleted += ended.stats.deleted;
         self.report.took = self.report.took.max(ended.took);
     }
 }

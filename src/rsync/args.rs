@@ -36,6 +36,11 @@ pub enum RunKind {
         /// Also remove what is only at the receiver.
         delete: bool,
     },
+    /// Say what differs in the listed directories by checksum, without doing anything.
+    Verify {
+        /// Also what is only at the receiver.
+        delete: bool,
+    },
 }
 
 /// How long a run may take.
@@ -118,8 +123,24 @@ pub fn arguments(remote: &RemoteConfig, kind: RunKind, forms: Forms, pace: Pace)
                 ours(option);
             }
         }
+        RunKind::Verify { delete } => {
+            for option in [
+                "--dry-run",
+                "--recursive",
+                "--checksum",
+                "--out-format=%i %n",
+                "--ignore-missing-args",
+                modify_window(false),
+            ] {
+                ours(option);
+            }
+            if delete {
+                ours("--delete");
+            }
+        }
         RunKind::Tree { delete } => {
             ours("--recursive");
+            ours("--info=progress2");
             ours("--ignore-missing-args");
             // As long as nothing is known, there was nothing at the receiver to lose by it.
             ours(modify_window(forms.exact_times != Some(false)));

@@ -150,6 +150,7 @@ impl WatchThread {
         let mut is_drained = false;
         while !self.ended {
             self.handle_backlog();
+            self.beat();
             self.tell_uncovered();
             self.flush();
             if is_drained && self.overflow.walk_at.is_none() {
@@ -157,7 +158,6 @@ impl WatchThread {
                     self.send(WatchEvent::Reached(number));
                 }
             }
-            self.beat();
             if !self.wait() {
                 return;
             }

@@ -15,11 +15,11 @@ use crate::harness::{
 use crate::rsync_daemon::{Module, RsyncDaemon};
 
 /// A file or directory that even root cannot change: `chattr +i`. Dropped, it can again.
-struct Immutable(PathBuf);
+pub struct Immutable(PathBuf);
 
 impl Immutable {
     /// `None` where the file system or the user cannot do it.
-    fn make(path: PathBuf) -> Option<Self> {
+    pub fn make(path: PathBuf) -> Option<Self> {
         let immutable = Self(path);
         match immutable.set(true) {
             Ok(()) => Some(immutable),

@@ -9,6 +9,7 @@
 //! | `tree.rs` | the comparison of whole trees |
 //! | `rsync_daemon.rs` | a private `rsync --daemon` |
 //! | `sersync.rs` | the process under test and its log |
+//! | `bus.rs` | a private bus, and the program's own commands on it |
 //! | `confxml.rs` | the configuration file it reads |
 //! | `generator.rs`, `names.rs` | seeded random operations; names that break careless programs |
 //!
@@ -16,6 +17,7 @@
 //! here is that trees end equal, within bounds that a slow shared machine keeps. `--nocapture` shows the figures;
 //! `SERSYNC_RANDOM_SECONDS` and `SERSYNC_RANDOM_SEED` steer the random operations.
 
+mod bus;
 mod confxml;
 mod generator;
 mod harness;
@@ -25,6 +27,7 @@ mod sersync;
 mod tree;
 
 mod changes;
+mod control;
 mod errors;
 mod first_push;
 mod idle;

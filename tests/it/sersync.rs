@@ -29,11 +29,14 @@ impl Sersync {
     pub fn run(config: &Path, state: &Path, log_file: &Path, more: &[&str]) -> io::Result<Self> {
         let mut command = Self::command();
         command
-            .args(["run", "--bus", "none", "--config"])
+            .args(["run", "--config"])
             .arg(config)
             .arg("--state-dir")
             .arg(state)
             .args(more);
+        if !more.contains(&"--bus") {
+            command.args(["--bus", "none"]);
+        }
         Self::spawn(command, log_file)
     }
 

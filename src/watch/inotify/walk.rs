@@ -5,6 +5,7 @@ use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::rc::Rc;
+use std::sync::atomic::Ordering;
 use std::time::{Instant, SystemTime};
 
 use rustix::fs::{AtFlags, Dir, FileType, OFlags};
@@ -56,6 +57,7 @@ impl WatchThread {
         let mut visited = 0;
         while let Some(node) = pending.pop() {
             self.visit(root, node, tell, &mut pending);
+            self.gauges.walked.fetch_add(1, Ordering::Relaxed);
             visited += 1;
             if visited % DIRECTORIES_PER_READ == 0 {
                 self.beat();

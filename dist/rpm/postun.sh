@@ -1,0 +1,9 @@
+# After a removal ($1 is 0) or an upgrade (1).
+journalctl --update-catalog >/dev/null 2>&1 || :
+if [ -d /run/systemd/system ]; then
+	systemctl daemon-reload || :
+fi
+if [ "$1" -eq 0 ]; then
+	# Only if the administrator has left nothing in it.
+	rmdir /etc/sersync 2>/dev/null || :
+fi

@@ -1,0 +1,138 @@
+//! What all jobs of a lane share: the remote, the verified source, and how a child for it is started.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::sync::{Semaphore, watch};
+use tokio_util::sync::CancellationToken;
+
+use super::{End, Hold};
+use crate::config::{RemoteConfig, Target};
+use crate::links::LinkIndex;
+use crate::local_target;
+use crate::path::{Identity, SourceRoot};
+use crate::rsync::{self, Forms, Launch, Names, Outcome, Pace, RunKind, Standby, args, judge};
+
+/// What all jobs of a lane share.
+#[derive(Debug)]
+pub struct Context {
+    /// Where it goes.
+    pub remote: RemoteConfig,
+    /// Absolute path of the source root.
+    pub source: PathBuf,
+    /// Which directory that is to be.
+    pub identity: Identity,
+    /// Whether anything may be removed at the receiver.
+    pub deletes: bool,
+    /// Hard links of the mirror.
+    pub links: Arc<LinkIndex>,
+    /// The rsync program.
+    pub program: PathBuf,
+    /// At most so many children of all lanes.
+    pub children: Arc<Semaphore>,
+    /// The lane is to end.
+    pub stop: CancellationToken,
+    /// How far the comparison of a tree has come, in percent; 100 if there is none.
+    pub progress: watch::Sender<u8>,
+}
+
+/// How jobs are brought to an end before their time.
+#[derive(Debug, Clone, Default)]
+pub struct Halt {
+    /// No new runs.
+    pub stop: CancellationToken,
+    /// Ends children.
+    pub cancel: CancellationToken,
+}
+
+impl Context {
+    /// The source root, if it is the one this lane knows.
+    pub(super) fn open_root(&self) -> Result<SourceRoot, Hold> {
+        let root = SourceRoot::open(&self.source)
+            .map_err(|error| Hold::SourceMissing(error.to_string()))?;
+        if root.identity() == self.identity {
+            Ok(root)
+        } else {
+            Err(Hold::SourceReplaced)
+        }
+    }
+
+    /// As before, and not empty: a bare mount point has the identity of no source, but an empty source looks like one.
+    pub(super) fn open_root_to_delete(&self) -> Result<SourceRoot, Hold> {
+        let root = self.open_root()?;
+        match root.is_empty() {
+            Ok(false) => Ok(root),
+            Ok(true) => Err(Hold::SourceEmpty),
+            Err(error) => Err(Hold::SourceMissing(error.to_string())),
+        }
+    }
+
+    /// rsync would make a missing local target; ours may be a file system that is not mounted.
+    pub(super) fn check_target(&self) -> Result<(), End> {
+        match &self.remote.target {
+            Target::Local { path } => local_target::check(path).map_err(End::Misconfigured),
+            _ => Ok(()),
+        }
+    }
+
+    pub(super) fn launch(
+        &self,
+        root: &SourceRoot,
+        kind: RunKind,
+        forms: Forms,
+        pace: Pace,
+    ) -> Launch {
+        Launch {
+            program: self.program.clone(),
+            args: args::arguments(&self.remote, kind, forms, pace),
+            directory: root.proc_path(),
+        }
+    }
+
+    /// A child that waits for the list of the next send run.
+    #[must_use]
+    pub fn standby(&self, forms: Forms, quiet: Duration, halt: &Halt) -> Option<Standby> {
+        let root = self.open_root().ok()?;
+        self.check_target().ok()?;
+        let launch = self.launch(
+            &root,
+            RunKind::Send { ignore_times: true },
+            forms,
+            Pace::Long,
+        );
+        Standby::start(&launch, quiet, halt.cancel.child_token())
+    }
+
+    /// Finds out whether the remote takes a run at all, by one with an empty list.
+    ///
+    /// # Errors
+    /// How such a run ends otherwise.
+    pub async fn probe(&self, forms: Forms, halt: &Halt) -> Result<(), End> {
+        self.check_target()?;
+        let root = self.open_root().map_err(End::Held)?;
+        let kind = RunKind::Send { ignore_times: true };
+        let Ok(_permit) = self.children.acquire().await else {
+            return Ok(());
+        };
+        let ended = rsync::run(
+            &self.launch(&root, kind, forms, Pace::Brief),
+            Vec::new(),
+            Some(self.remote.timeout),
+            &halt.cancel,
+            |_| {},
+        )
+        .await;
+        let names = Names {
+            listed: &[],
+            root: &self.source,
+            target: &self.remote.target,
+        };
+        match judge(kind, &ended, &names) {
+            Outcome::Unreachable(cause) => Err(End::Unreachable(cause)),
+            Outcome::Misconfigured(cause) => Err(End::Misconfigured(cause)),
+            Outcome::Refused(form) => Err(End::Refused(form)),
+            _ => Ok(()),
+        }
+    }
+}

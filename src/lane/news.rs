@@ -1,0 +1,140 @@
+//! What a lane has to say in the log: a sentence for each piece of news.
+
+use tracing::{error, info, warn};
+
+use super::News;
+use crate::message_id as id;
+use crate::rsync::outcome::RefusedForm;
+
+/// Failed paths of one job that are logged one by one.
+const LOGGED_PATHS: u64 = 10;
+
+/// A failure in a few words, without the name of a file, for everybody to hear.
+pub struct Heard {
+    /// rsync's exit code, or -1.
+    pub exit: i32,
+    /// What it was.
+    pub cause: String,
+}
+
+/// Logs the news of the lane to `remote`. Returns the failure among them.
+pub fn tell(remote: &str, news: Vec<News>) -> Option<Heard> {
+    let (mut failed, mut heard) = (0, None);
+    for news in news {
+        match news {
+            News::Down {
+                cause,
+                needs_mending,
+            } => {
+                if needs_mending {
+                    error!(
+                        MESSAGE_ID = id::REMOTE_NEEDS_MENDING,
+                        SERSYNC_REMOTE = remote,
+                        "{remote} does not take files: {}",
+                        hint(&cause)
+                    );
+                } else {
+                    warn!(
+                        MESSAGE_ID = id::REMOTE_DOWN,
+                        SERSYNC_REMOTE = remote,
+                        "{remote} is unreachable, changes are kept: {cause}"
+                    );
+                }
+                heard = Some(Heard { exit: -1, cause });
+            }
+            News::Back(after) => {
+                let seconds = after.as_secs();
+                info!(
+                    MESSAGE_ID = id::REMOTE_BACK,
+                    SERSYNC_REMOTE = remote,
+                    "{remote} is back after {seconds} s"
+                );
+            }
+            News::Held(hold) => {
+                error!(
+                    MESSAGE_ID = id::HELD,
+                    SERSYNC_REMOTE = remote,
+                    "{remote} is held, nothing is sent or deleted: {hold}"
+                );
+            }
+            News::Released => info!(
+                MESSAGE_ID = id::RELEASED,
+                SERSYNC_REMOTE = remote,
+                "{remote} is no longer held"
+            ),
+            News::PathFailed(path, failure) => {
+                failed += 1;
+                if failed <= LOGGED_PATHS {
+                    warn!(
+                        MESSAGE_ID = id::PATH_FAILED,
+                        SERSYNC_REMOTE = remote,
+                        SERSYNC_PATH = %path,
+                        SERSYNC_EXIT = failure.exit,
+                        "{path} failed on {remote} and is tried again: {}",
+                        failure.message
+                    );
+                }
+                let exit = failure.exit;
+                let cause = failed_paths(failed);
+                heard.get_or_insert(Heard { exit, cause }).cause = failed_paths(failed);
+            }
+            News::FormChanged(form) => {
+                let what = match form {
+                    RefusedForm::DeleteByName => {
+                        "deletes by directory, since its rsync does not take names"
+                    }
+                    RefusedForm::DeleteInTrees => {
+                        "keeps what only it has, since it refuses --delete"
+                    }
+                    RefusedForm::Force => "is used without --force, which it refuses",
+                };
+                info!(SERSYNC_REMOTE = remote, "{remote} {what}");
+            }
+        }
+    }
+    if failed > LOGGED_PATHS {
+        let more = failed - LOGGED_PATHS;
+        warn!(
+            MESSAGE_ID = id::PATH_FAILED,
+            SERSYNC_REMOTE = remote,
+            "{more} more paths failed on {remote} and are tried again"
+        );
+    }
+    heard
+}
+
+/// So many paths failed, in words that name none.
+pub fn failed_paths(count: u64) -> String {
+    match count {
+        1 => "a path failed".into(),
+        _ => format!("{count} paths failed"),
+    }
+}
+
+/// The lane has ended.
+pub fn ended(remote: &str, pending: usize) {
+    if pending > 0 {
+        info!(
+            SERSYNC_REMOTE = remote,
+            "{remote}: the next start sends {pending} pending changes"
+        );
+    }
+}
+
+/// rsync's words, and what to mend where they are plain.
+fn hint(cause: &str) -> String {
+    let mend = if cause.starts_with("@ERROR: auth failed") {
+        "check `users` and the password file against the module's `auth users` and `secrets file`"
+    } else if cause.starts_with("@ERROR: Unknown module") {
+        "check `name` against the module names in the receiver's rsyncd.conf"
+    } else if cause.starts_with("@ERROR: chdir failed") {
+        "the module's `path` does not exist at the receiver"
+    } else if cause.contains("module is read only") {
+        "set `read only = no` for the module at the receiver"
+    } else if cause.contains("password file") {
+        "the password file must belong to root and have mode 0600"
+    } else {
+        return cause.to_owned();
+    };
+    format!("{cause} ({mend})")
+}

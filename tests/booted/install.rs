@@ -1,0 +1,150 @@
+//! The package: what it brings, what it does to running instances when it comes, is replaced and goes.
+
+use std::collections::BTreeSet;
+use std::fs;
+use std::path::Path;
+use std::process::Command;
+
+use crate::instance::Instance;
+use crate::machine::Machine;
+use crate::package;
+use crate::readme;
+use crate::said::Said;
+use crate::wait::SOON;
+
+pub fn the_package_is_whole_and_everything_is_in_its_place(machine: &Machine) {
+    machine.ok(["dpkg", "--verify", "sersync"]);
+    let brought = package::files(machine);
+    for file in [
+        "/usr/bin/sersync",
+        "/usr/lib/systemd/system/sersync@.service",
+        "/usr/lib/systemd/system/sersync.target",
+        "/usr/lib/systemd/catalog/sersync.catalog",
+        "/usr/share/dbus-1/system.d/org.sersync1.conf",
+        "/usr/share/dbus-1/interfaces/org.sersync1.Manager.xml",
+        "/usr/share/polkit-1/actions/org.sersync1.policy",
+        "/usr/share/bash-completion/completions/sersync",
+        "/usr/share/zsh/vendor-completions/_sersync",
+        "/usr/share/fish/vendor_completions.d/sersync.fish",
+        "/usr/share/doc/sersync/examples/confxml.xml",
+    ] {
+        assert!(
+            brought.contains(file),
+            "{file} is not in the package: {brought:#?}"
+        );
+    }
+    let directory = machine.ok(["stat", "-c", "%F %a %U", "/etc/sersync"]);
+    assert_eq!(directory, "directory 755 root\n");
+}
+
+pub fn make_install_and_the_package_bring_the_same_and_uninstall_leaves_nothing(machine: &Machine) {
+    let place = tempfile::tempdir().expect("there is room for a temporary directory");
+    let make = |target: &str| {
+        let mut command = Command::new("make");
+        command
+            .args([
+                "--no-print-directory",
+                "-C",
+                env!("CARGO_MANIFEST_DIR"),
+                target,
+            ])
+            .arg(format!("DESTDIR={}", place.path().display()))
+            .args(["PREFIX=/usr", "UNITDIR=/usr/lib/systemd/system"])
+            .arg("ZSHDIR=/usr/share/zsh/vendor-completions")
+            // A jobserver of the make that runs the tests is not for this one.
+            .env_remove("MAKEFLAGS")
+            .env_remove("MAKELEVEL");
+        Said::of(&mut command).succeeded()
+    };
+    make("install");
+    let mut installed = files_below(place.path());
+    // Debian has a copyright file in place of the licence, and compresses manual pages.
+    assert!(installed.remove("/usr/share/doc/sersync/LICENSE"));
+    let mut brought: BTreeSet<String> = package::files(machine)
+        .into_iter()
+        .map(|file| file.trim_end_matches(".gz").to_owned())
+        .collect();
+    assert!(brought.remove("/usr/share/doc/sersync/copyright"));
+    assert_eq!(installed, brought);
+    make("uninstall");
+    assert_eq!(files_below(place.path()), BTreeSet::new());
+}
+
+pub fn another_prefix_is_in_the_unit(_: &Machine) {
+    let place = tempfile::tempdir().expect("there is room for a temporary directory");
+    let mut command = Command::new("make");
+    command
+        .args([
+            "-C",
+            env!("CARGO_MANIFEST_DIR"),
+            "install",
+            "PREFIX=/usr/local",
+        ])
+        .args(["UNITDIR=/usr/lib/systemd/system"])
+        .arg(format!("DESTDIR={}", place.path().display()))
+        .env_remove("MAKEFLAGS")
+        .env_remove("MAKELEVEL");
+    Said::of(&mut command).succeeded();
+    let unit = place.path().join("usr/lib/systemd/system/sersync@.service");
+    let unit = fs::read_to_string(unit).expect("the unit is installed");
+    assert!(
+        unit.contains("ExecStart=/usr/local/bin/sersync run"),
+        "{unit}"
+    );
+    assert!(!unit.contains("/usr/bin/sersync"), "{unit}");
+    assert!(place.path().join("usr/local/bin/sersync").exists());
+}
+
+pub fn systemd_finds_nothing_wrong_with_the_units(machine: &Machine) {
+    for unit in ["sersync@data.service", "sersync.target"] {
+        let said = machine.run(["systemd-analyze", "verify", "--man=no", unit]);
+        assert_eq!(
+            (said.code, said.stdout.trim(), said.stderr.trim()),
+            (0, "", ""),
+            "{said}"
+        );
+    }
+}
+
+pub fn an_upgrade_restarts_what_runs_and_starts_nothing_else(machine: &Machine) {
+    let running = Instance::start(machine, "upgraded");
+    let stopped = Instance::prepare(machine, "upgraded_stopped");
+    let before = running.main_pid();
+    package::reinstall(machine);
+    let after = running.wait_for_restart(before, SOON);
+    assert_ne!(after, 0);
+    running.carries("after the upgrade");
+    assert_eq!(stopped.shows("ActiveState"), "inactive");
+}
+
+pub fn a_removal_stops_what_runs_and_keeps_the_configuration(machine: &Machine) {
+    let instance = Instance::start(machine, "removed");
+    machine.script("DEBIAN_FRONTEND=noninteractive apt-get remove --yes sersync");
+    assert_eq!(instance.shows("MainPID"), "0");
+    let left = machine.run(["pgrep", "-x", "sersync"]);
+    assert_eq!(left.code, 1, "a process is left: {left}");
+    assert!(machine.path(instance.file()).exists());
+    assert!(
+        !machine
+            .path("/usr/lib/systemd/system/sersync@.service")
+            .exists()
+    );
+
+    package::reinstall(machine);
+    instance.systemctl("start").succeeded();
+    instance.carries("after it was installed again");
+}
+
+pub fn the_readme_leads_to_a_running_mirror(machine: &Machine) {
+    readme::follow(machine);
+}
+
+/// The files below a directory, as paths from there.
+fn files_below(root: &Path) -> BTreeSet<String> {
+    let found = Said::of(
+        Command::new("find")
+            .arg(root)
+            .args(["!", "-type", "d", "-printf", "/%P\n"]),
+    );
+    found.succeeded().lines().map(ToOwned::to_owned).collect()
+}

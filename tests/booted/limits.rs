@@ -1,0 +1,145 @@
+//! The inotify limits, and everything else that the service may not write to.
+
+use std::fs;
+
+use crate::instance::Instance;
+use crate::machine::Machine;
+
+/// The limits, what is too low for a service, and what it raises them to at least.
+const LOWERED: [(&str, u64, u64); 3] = [
+    ("max_user_watches", 10_000, 50_000_000),
+    ("max_queued_events", 2_000, 327_679),
+    ("max_user_instances", 100, 1_024),
+];
+
+pub fn low_limits_are_raised_at_the_start(machine: &Machine) {
+    let _saved = Saved::of(machine);
+    for (name, low, _) in LOWERED {
+        set(machine, name, low);
+    }
+    let instance = Instance::start(machine, "raising");
+    for (name, _, at_least) in LOWERED {
+        let now = limit(machine, name);
+        assert!(now >= at_least, "{name} is {now}");
+    }
+    instance.carries("with new limits");
+}
+
+pub fn higher_limits_stay(machine: &Machine) {
+    let high = [
+        ("max_user_watches", 60_000_000),
+        ("max_queued_events", 400_000),
+        ("max_user_instances", 5_000),
+    ];
+    let _saved = Saved::of(machine);
+    for (name, value) in high {
+        set(machine, name, value);
+    }
+    let instance = Instance::start(machine, "content");
+    for (name, value) in high {
+        assert_eq!(limit(machine, name), value, "{name}");
+    }
+    instance.carries("with the old limits");
+}
+
+pub fn it_goes_on_where_the_limits_cannot_be_raised(machine: &Machine) {
+    let _saved = Saved::of(machine);
+    let instance = Instance::prepare(machine, "unprivileged");
+    instance.drop_in("[Service]\nReadWritePaths=\nReadOnlyPaths=/proc/sys/fs/inotify\n");
+    for (name, low, _) in LOWERED {
+        set(machine, name, low);
+    }
+    instance.systemctl("start").succeeded();
+    instance.carries("with low limits");
+    for (name, low, _) in LOWERED {
+        assert_eq!(limit(machine, name), low, "{name}");
+    }
+}
+
+pub fn nothing_but_its_own_directories_and_these_limits_can_be_written(machine: &Machine) {
+    let instance = Instance::start(machine, "confined");
+    let pid = instance.main_pid().to_string();
+    let writable = |path: &str| {
+        let command = [
+            "nsenter", "--target", &pid, "--mount", "--", "test", "-w", path,
+        ];
+        machine.run(command).code == 0
+    };
+    for own in [
+        "/proc/sys/fs/inotify/max_user_watches",
+        "/var/lib/sersync/confined",
+        "/run/sersync/confined",
+    ] {
+        assert!(writable(own), "{own} cannot be written");
+    }
+    for other in [
+        "/",
+        "/etc",
+        "/etc/sersync",
+        "/usr",
+        "/usr/bin/sersync",
+        "/boot",
+        "/root",
+        "/home",
+        "/opt",
+        "/srv",
+        &instance.source_path(),
+        "/tmp",
+        "/var/tmp",
+        "/var/lib",
+        "/var/lib/sersync",
+        "/var/log",
+        "/run",
+        "/run/systemd",
+        "/proc/sys/kernel/pid_max",
+        "/proc/sys/vm/swappiness",
+        "/proc/sys/fs/file-max",
+        "/sys/fs/cgroup",
+    ] {
+        assert!(!writable(other), "{other} can be written");
+    }
+}
+
+pub fn the_sandbox_is_rated_2_3_or_better(machine: &Machine) {
+    let instance = Instance::start(machine, "rated");
+    let said = machine.run([
+        "systemd-analyze",
+        "security",
+        "--no-pager",
+        "--threshold=23",
+        &instance.unit(),
+    ]);
+    println!("{}", said.stdout.lines().last().unwrap_or_default());
+    said.succeeded();
+}
+
+/// The limits of a moment. Dropped, they are in force again: they are those of the whole host, others work with them.
+struct Saved<'a> {
+    machine: &'a Machine,
+    limits: [(&'static str, u64); 3],
+}
+
+impl<'a> Saved<'a> {
+    fn of(machine: &'a Machine) -> Self {
+        let limits = LOWERED.map(|(name, ..)| (name, limit(machine, name)));
+        Self { machine, limits }
+    }
+}
+
+impl Drop for Saved<'_> {
+    fn drop(&mut self) {
+        for (name, value) in self.limits {
+            set(self.machine, name, value);
+        }
+    }
+}
+
+fn limit(machine: &Machine, name: &str) -> u64 {
+    let text = machine.read(&format!("/proc/sys/fs/inotify/{name}"));
+    text.trim_end().parse().expect("a limit is a number")
+}
+
+fn set(machine: &Machine, name: &str, value: u64) {
+    let file = machine.path(format!("/proc/sys/fs/inotify/{name}"));
+    fs::write(file, value.to_string()).expect("the limits are writable in the machine");
+}

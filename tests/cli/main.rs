@@ -1,0 +1,8 @@
+//! The commands that talk to a running instance, as they are typed: the real program, a real bus, the real service, and a
+//! daemon that says what a test wants.
+
+mod answers;
+mod errors;
+mod harness;
+mod runs;
+mod status;

@@ -1,0 +1,227 @@
+//! A running instance is asked, over a private bus: flush, pause, resync, verify, failed, retry, reload.
+
+use std::fs;
+use std::io;
+use std::time::{Duration, Instant};
+
+use crate::bus::{Bus, Said};
+use crate::harness::{AFTER_BACK_OFF, Mirror, SOON, differences, grow, stays, wait_until};
+use crate::isolation::Immutable;
+use crate::sersync::Sersync;
+
+/// A running mirror on a bus of its own, equal from the start.
+struct Asked {
+    mirror: Mirror,
+    bus: Bus,
+}
+
+impl Asked {
+    fn start() -> io::Result<Self> {
+        let mut asked = Self {
+            mirror: Mirror::prepare()?,
+            bus: Bus::start()?,
+        };
+        grow(&asked.mirror.source(""), 5, 5, 100)?;
+        let address = asked.bus.address();
+        asked.mirror.run_with(&["--bus", &address])?;
+        asked.mirror.in_sync();
+        Ok(asked)
+    }
+
+    #[track_caller]
+    fn ask(&self, arguments: &[&str], code: i32) -> Said {
+        let said = self.bus.ask(arguments).expect("the program runs");
+        assert_eq!(said.code, code, "{arguments:?}");
+        said
+    }
+
+    fn differences(&self) -> io::Result<Vec<String>> {
+        differences(&self.mirror.at("source"), &self.mirror.at("replica"))
+    }
+}
+
+#[test]
+fn after_a_flush_everything_that_changed_before_is_at_the_receiver() -> io::Result<()> {
+    let asked = Asked::start()?;
+    for round in 0..20 {
+        let dir = asked.mirror.source(format!("round {round}"));
+        grow(&dir, 1 + round % 3, 10 * round, 50)?;
+        if round > 0 {
+            fs::remove_dir_all(asked.mirror.source(format!("round {}", round - 1)))?;
+        }
+        fs::write(asked.mirror.source("always the same"), format!("{round}"))?;
+        asked.ask(&["flush"], 0);
+        assert_eq!(asked.differences()?, Vec::<String>::new(), "round {round}");
+    }
+    asked.mirror.finish()
+}
+
+#[test]
+fn a_flush_says_no_when_the_time_is_over_and_why_it_makes_no_sense_to_wait() -> io::Result<()> {
+    let mut asked = Asked::start()?;
+    asked.mirror.daemon.stop();
+    fs::write(asked.mirror.source("late"), "content")?;
+    asked.ask(&["flush", "--timeout", "1"], 1);
+    asked.mirror.daemon.start()?;
+    asked.ask(&["flush"], 0);
+    assert_eq!(asked.differences()?, Vec::<String>::new());
+    asked.ask(&["pause"], 0);
+    let started = Instant::now();
+    let said = asked.ask(&["flush"], 1);
+    assert!(said.err.contains("paused"), "{}", said.err);
+    assert!(started.elapsed() < SOON, "it does not wait");
+    asked.ask(&["resume"], 0);
+    asked.mirror.finish()
+}
+
+#[test]
+fn a_paused_mirror_gathers_its_changes_and_sends_them_when_it_is_resumed() -> io::Result<()> {
+    let mut asked = Asked::start()?;
+    asked.ask(&["pause"], 0);
+    assert_eq!(asked.mirror.sersync().rsync_children(), []);
+    grow(&asked.mirror.source("gathered"), 3, 3, 100)?;
+    let replica = asked.mirror.replica("gathered");
+    stays(Duration::from_secs(1), "nothing is sent", || {
+        !replica.exists()
+    });
+    let status = asked.ask(&["status", "--json"], 0);
+    assert!(status.out.contains(r#""state":"paused""#), "{}", status.out);
+    assert!(!status.out.contains(r#""pending":0"#), "{}", status.out);
+    asked.ask(&["resume"], 0);
+    asked.mirror.finish()
+}
+
+#[test]
+fn a_pause_ends_a_transfer_that_would_take_long_and_loses_nothing() -> io::Result<()> {
+    let mut asked = Asked::start()?;
+    asked.mirror.daemon.freeze();
+    grow(&asked.mirror.source("much"), 10, 50, 100)?;
+    let sersync = asked.mirror.sersync();
+    wait_until(SOON, "a run begins", || {
+        !sersync.rsync_children().is_empty()
+    });
+    asked.ask(&["pause"], 0);
+    assert_eq!(asked.mirror.sersync().rsync_children(), []);
+    asked.mirror.daemon.thaw();
+    asked.ask(&["resume"], 0);
+    asked.mirror.in_sync_within(AFTER_BACK_OFF);
+    asked.mirror.finish()
+}
+
+#[test]
+fn verify_lists_what_differs_and_changes_nothing_and_resync_mends_it() -> io::Result<()> {
+    let asked = Asked::start()?;
+    let replica = |name: &str| asked.mirror.replica(name);
+    fs::write(replica("extra"), "not at the source")?;
+    fs::remove_file(replica("d00000/f0000"))?;
+    let same_size = fs::read(replica("d00001/f0001"))?
+        .iter()
+        .map(|byte| byte ^ 1)
+        .collect::<Vec<_>>();
+    let time = fs::metadata(replica("d00001/f0001"))?.modified()?;
+    fs::write(replica("d00001/f0001"), same_size)?;
+    fs::File::options()
+        .write(true)
+        .open(replica("d00001/f0001"))?
+        .set_modified(time)?;
+    let before = asked.differences()?;
+    let said = asked.ask(&["verify"], 1);
+    for line in ["extra", "missing", "content"] {
+        assert!(said.out.contains(line), "{line}: {}", said.out);
+    }
+    assert_eq!(asked.differences()?, before, "it changes nothing");
+    // Size and time agree there, which is all that rsync looks at without being told.
+    fs::remove_file(replica("d00001/f0001"))?;
+    asked.ask(&["resync"], 0);
+    asked.ask(&["verify"], 0);
+    asked.mirror.finish()
+}
+
+#[test]
+fn what_failed_is_listed_and_tried_again_when_it_is_asked_for() -> io::Result<()> {
+    let asked = Asked::start()?;
+    let Some(locked) = Immutable::make(asked.mirror.replica("d00001")) else {
+        return Ok(());
+    };
+    fs::write(asked.mirror.source("d00001/new"), "cannot be made")?;
+    let is_listed = || {
+        asked
+            .bus
+            .ask(&["failed"])
+            .is_ok_and(|said| said.out.contains("d00001/new"))
+    };
+    wait_until(SOON, "the failure is listed", is_listed);
+    let status = asked.ask(&["status", "--json"], 0);
+    assert!(
+        status.out.contains(r#""state":"degraded""#),
+        "{}",
+        status.out
+    );
+    assert!(
+        !status.out.contains("d00001"),
+        "everybody may read the status: {}",
+        status.out
+    );
+    asked.ask(&["flush"], 1);
+    drop(locked);
+    asked.ask(&["retry"], 0);
+    let is_empty = || {
+        asked
+            .bus
+            .ask(&["failed", "--json"])
+            .is_ok_and(|said| !said.out.contains("d00001"))
+    };
+    wait_until(SOON, "nothing has failed any more", is_empty);
+    asked.mirror.finish()
+}
+
+#[test]
+fn a_reload_takes_a_good_configuration_and_keeps_the_old_one_instead_of_a_bad_one() -> io::Result<()>
+{
+    let asked = Asked::start()?;
+    let file = asked.mirror.config.file.clone();
+    let good = fs::read_to_string(&file)?;
+    fs::write(&file, good.replace("<remote", "<remoet"))?;
+    let said = asked.ask(&["reload"], 78);
+    assert!(said.err.contains("confxml.xml:"), "{}", said.err);
+    fs::write(asked.mirror.source("goes on"), "content")?;
+    asked.ask(&["flush"], 0);
+    fs::write(&file, good.replace("-a", "-a --bwlimit=10m"))?;
+    asked.ask(&["reload"], 0);
+    fs::write(asked.mirror.source("goes on still"), "content")?;
+    asked.ask(&["flush"], 0);
+    asked.mirror.finish()
+}
+
+#[test]
+fn a_second_process_cannot_be_the_same_instance() -> io::Result<()> {
+    let asked = Asked::start()?;
+    let mut command = Sersync::command();
+    command
+        .args(["run", "--bus", &asked.bus.address(), "--config"])
+        .arg(&asked.mirror.config.file);
+    let log = asked.mirror.at("second.log");
+    let mut second = Sersync::spawn(command, &log)?;
+    assert_eq!(second.wait(SOON).code(), Some(1));
+    let said = second.log();
+    assert!(said.contains("another process is the instance"), "{said}");
+    asked.mirror.finish()
+}
+
+#[test]
+fn the_status_answers_while_a_receiver_stands_still() -> io::Result<()> {
+    let mut asked = Asked::start()?;
+    asked.mirror.daemon.freeze();
+    grow(&asked.mirror.source("much"), 10, 50, 100)?;
+    let sersync = asked.mirror.sersync();
+    wait_until(SOON, "a run begins", || {
+        !sersync.rsync_children().is_empty()
+    });
+    let started = Instant::now();
+    let status = asked.ask(&["status"], 0);
+    println!("answered within {:?}", started.elapsed());
+    assert!(!status.out.contains("confxml: idle"), "{}", status.out);
+    asked.mirror.daemon.thaw();
+    asked.mirror.in_sync_within(AFTER_BACK_OFF);
+    asked.mirror.finish()
+}
