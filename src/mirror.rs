@@ -5,7 +5,7 @@
 
 use std::collections::{BTreeSet, HashMap};
 use std::io;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::pin::pin;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -26,6 +26,7 @@ use crate::lane::verify::Verified;
 use crate::links::LinkIndex;
 use crate::message_id as id;
 use crate::path::{Identity, RelPath, SourceRoot};
+use crate::sysctl::{self, Limits};
 use crate::watch::inotify::Inotify;
 use crate::watch::{WatchConfig, Watcher, Watching};
 
@@ -483,6 +484,9 @@ impl<'a> Session<'a> {
     }
 
     fn on_uncovered(&self, directories: u64, cause: Blindness) {
+        if cause == Blindness::NoWatches && directories > 0 {
+            self.raise_limits(directories);
+        }
         let source = self.mirror.config.source.display();
         if directories == 0 {
             return info!(SERSYNC_MIRROR = %source, "all directories of {source} are watched again");
@@ -500,6 +504,18 @@ impl<'a> Session<'a> {
             SERSYNC_MIRROR = %source,
             "{directories} directories of {source} are not watched, they are compared every few minutes: {cause}"
         );
+    }
+
+    /// More watches for the next try, if we may.
+    fn raise_limits(&self, unwatched: u64) {
+        let watching = self.watching.as_ref();
+        let watches = watching.map_or(0, |it| it.gauges().watches.load(Ordering::Relaxed));
+        let wanted = Limits::needed_for(watches + unwatched);
+        for report in sysctl::raise(Path::new(sysctl::DIRECTORY), wanted) {
+            if report.is_raised() {
+                info!(MESSAGE_ID = id::LIMITS_RAISED, "{report}");
+            }
+        }
     }
 
     fn is_source_there(&self) -> bool {

@@ -39,6 +39,8 @@ pub struct Resolved {
     pub trees: Vec<DirtyPath>,
     /// Missing; the parent of each is a real directory, or the root.
     pub gone: Vec<DirtyPath>,
+    /// Below a mount point, where nothing is to be sent or deleted.
+    pub beyond: Vec<DirtyPath>,
     /// Longer than rsync can take.
     pub too_long: Vec<DirtyPath>,
     /// Sent files with other names that are not known yet: they need another look.
@@ -96,23 +98,29 @@ pub fn directories(root: &SourceRoot, paths: &[RelPath]) -> Vec<RelPath> {
     paths.iter().filter(is_directory).cloned().collect()
 }
 
-/// Looks at every path of a batch. Blocks on the file system.
-///
-/// With `split_large`, large files are set apart instead of sent. Other names of files with hard links join the batch;
-/// with `whole_groups` (`-H` among the options) the files of a group are not set apart from each other.
+/// How a batch is sorted.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Rules {
+    /// Large files are set apart instead of sent.
+    pub split_large: bool,
+    /// `-H`: the files of a group of hard links are not set apart from each other.
+    pub whole_groups: bool,
+    /// `-x`: a mount point is sent, but nothing below it.
+    pub one_file_system: bool,
+}
+
+/// Looks at every path of a batch. Blocks on the file system. Other names of files with hard links join the batch.
 #[must_use]
 pub fn resolve(
     root: &SourceRoot,
     batch: Vec<DirtyPath>,
     links: &LinkIndex,
-    split_large: bool,
-    whole_groups: bool,
+    rules: Rules,
 ) -> Resolved {
     let mut resolver = Resolver {
         root,
         links,
-        split_large,
-        whole_groups,
+        rules,
         open: None,
         walked_for_links: false,
         followed: BTreeSet::new(),
@@ -133,8 +141,7 @@ pub fn resolve(
 struct Resolver<'a> {
     root: &'a SourceRoot,
     links: &'a LinkIndex,
-    split_large: bool,
-    whole_groups: bool,
+    rules: Rules,
     /// The directory opened last: a batch comes in order, so the next name is mostly in it too.
     open: Option<(RelPath, OwnedFd)>,
     walked_for_links: bool,
@@ -160,6 +167,9 @@ impl Resolver<'_> {
             return;
         };
         let looked = self.look_below(&parent, dirty.path.name());
+        if self.rules.one_file_system && self.is_beyond(&parent) {
+            return self.resolved.beyond.push(dirty);
+        }
         self.follow_former(&dirty, looked.as_ref().ok().and_then(Option::as_ref));
         match looked {
             Ok(Some(stat)) => self.sort(dirty, &stat),
@@ -213,6 +223,15 @@ impl Resolver<'_> {
         }
     }
 
+    fn is_beyond(&self, dir: &RelPath) -> bool {
+        let identity = self.resolved.parents.get(dir);
+        identity.is_some_and(|identity| self.is_foreign(identity.device))
+    }
+
+    fn is_foreign(&self, device: u64) -> bool {
+        device != self.root.identity().device
+    }
+
     /// The topmost ancestor that is no directory says all there is to say of what was below it.
     fn replace_by_parent(&mut self, dirty: DirtyPath, error: &io::Error) {
         let ancestors: Vec<RelPath> = dirty.path.ancestors_below_root().collect();
@@ -249,6 +268,11 @@ impl Resolver<'_> {
             return;
         }
         match FileType::from_raw_mode(stat.st_mode) {
+            FileType::Directory if self.rules.one_file_system && self.is_foreign(stat.st_dev) => {
+                // rsync takes a listed directory's own file system for the one to stay on.
+                let extent = Extent::Entry;
+                self.resolved.plain.push(DirtyPath { extent, ..dirty });
+            }
             FileType::Directory if dirty.extent == Extent::Subtree => {
                 self.links.on_tree_changed();
                 self.resolved.trees.push(dirty);
@@ -282,11 +306,11 @@ impl Resolver<'_> {
             }
         }
         let size = u64::try_from(stat.st_size).unwrap_or(0);
-        let grouped = self.whole_groups && stat.st_nlink > 1;
+        let grouped = self.rules.whole_groups && stat.st_nlink > 1;
         if grouped {
             self.resolved.grouped.insert(dirty.path.clone());
         }
-        if self.split_large && size >= LARGE_FILE && !grouped {
+        if self.rules.split_large && size >= LARGE_FILE && !grouped {
             self.resolved.large.push(dirty);
             return;
         }

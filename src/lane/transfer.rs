@@ -17,7 +17,7 @@ use crate::change::Extent;
 use crate::dirty::{DirtyPath, Route};
 use crate::fail_queue::Failure;
 use crate::path::{RelPath, SourceRoot};
-use crate::resolve::{Resolved, directories, present, resolve};
+use crate::resolve::{Resolved, Rules, directories, present, resolve};
 use crate::rsync::{
     self, Ended, Exit, Forms, Names, Outcome, Pace, Progress, RunKind, Standby, args, judge,
 };
@@ -106,9 +106,13 @@ impl Transfer {
     async fn resolve(&self, root: &Arc<SourceRoot>, paths: Vec<DirtyPath>) -> Option<Resolved> {
         let root = Arc::clone(root);
         let links = Arc::clone(&self.context.links);
-        let split_large = self.route == Route::Path;
-        let whole_groups = self.context.remote.params.hard_links();
-        on_disk(move || resolve(&root, paths, &links, split_large, whole_groups)).await
+        let params = &self.context.remote.params;
+        let rules = Rules {
+            split_large: self.route == Route::Path,
+            whole_groups: params.hard_links(),
+            one_file_system: params.one_file_system(),
+        };
+        on_disk(move || resolve(&root, paths, &links, rules)).await
     }
 
     async fn run(&mut self, root: Arc<SourceRoot>, mut resolved: Resolved) {
@@ -121,6 +125,7 @@ impl Transfer {
         for (dirty, error) in std::mem::take(&mut resolved.failed) {
             self.not_seen(dirty, &error);
         }
+        self.report.synced.append(&mut resolved.beyond);
         self.route_away(&mut resolved);
         self.grouped = std::mem::take(&mut resolved.grouped);
         self.bytes = resolved.bytes;

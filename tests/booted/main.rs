@@ -70,7 +70,6 @@ fn cases() -> Vec<(&'static str, Case)> {
             another_prefix_is_in_the_unit,
             systemd_finds_nothing_wrong_with_the_units,
             an_upgrade_restarts_what_runs_and_starts_nothing_else,
-            a_removal_stops_what_runs_and_keeps_the_configuration,
             the_readme_leads_to_a_running_mirror;
         lifecycle:
             a_started_instance_mirrors_and_says_so,
@@ -115,6 +114,9 @@ fn cases() -> Vec<(&'static str, Case)> {
             the_watchdog_leaves_an_idle_service_alone,
             fifty_kills_do_not_leave_it_failed,
             a_source_that_is_not_mounted_empties_no_replica;
+        // The last: it takes the package away for a while.
+        install:
+            a_removal_stops_what_runs_and_keeps_the_configuration;
     })
 }
 

@@ -67,11 +67,11 @@ fn ten_thousand_directories_cost_little_memory() -> io::Result<()> {
 }
 
 /// A tmpfs at a directory. Dropped, it is taken away whatever holds it.
-struct Tmpfs(PathBuf);
+pub struct Tmpfs(PathBuf);
 
 impl Tmpfs {
     /// `None` where this user may not mount.
-    fn mount(at: PathBuf) -> Option<Self> {
+    pub fn mount(at: PathBuf) -> Option<Self> {
         let output = Command::new("mount")
             .args(["-t", "tmpfs", "tmpfs"])
             .arg(&at)
@@ -83,7 +83,7 @@ impl Tmpfs {
         None
     }
 
-    fn unmount(&self) -> bool {
+    pub fn unmount(&self) -> bool {
         Command::new("umount")
             .arg(&self.0)
             .output()

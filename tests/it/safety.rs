@@ -3,12 +3,14 @@
 
 use std::fs;
 use std::io;
+use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
 use std::time::Duration;
 
 use rustix::process::Signal;
 
 use crate::harness::{AFTER_BACK_OFF, KEEP, Mirror, SOON, grow, stays, wait_until};
+use crate::idle::Tmpfs;
 use crate::names;
 use crate::rsync_daemon::Module;
 use crate::sersync::Sersync;
@@ -267,4 +269,39 @@ fn nothing_is_deleted_through_a_link(change: impl FnOnce(Module) -> Module) -> i
     mirror.daemon.start()?;
     mirror.in_sync();
     mirror.finish()
+}
+
+#[test]
+fn with_x_nothing_below_a_mount_point_is_sent_or_deleted() -> io::Result<()> {
+    let mut mirror = Mirror::prepare()?;
+    grow(&mirror.source("vol/below the mount"), 2, 2, 100)?;
+    fs::create_dir_all(mirror.replica("vol/only there"))?;
+    mirror.config.params = "-a -x".into();
+    let volume = mirror.source("vol");
+    let Some(mount) = Tmpfs::mount(volume.clone()) else {
+        return Ok(());
+    };
+    fs::write(volume.join("on the volume"), "content")?;
+    mirror.run()?;
+    fs::write(mirror.source("first"), "content")?;
+    let arrived = |name: &str| mirror.replica(name).exists();
+    wait_until(SOON, "what is beside it arrives", || arrived("first"));
+    for round in 0..5 {
+        fs::write(volume.join(format!("later {round}")), "content")?;
+        fs::remove_file(volume.join("on the volume")).ok();
+        // The directory itself changes, and so does its parent.
+        fs::set_permissions(&volume, fs::Permissions::from_mode(0o700 + round))?;
+        let name = format!("beside {round}");
+        fs::write(mirror.source(&name), "content")?;
+        wait_until(SOON, "what is beside it arrives", || arrived(&name));
+    }
+    assert!(arrived("vol"));
+    for round in 0..5 {
+        assert!(!arrived(&format!("vol/later {round}")));
+    }
+    assert!(!arrived("vol/on the volume"));
+    assert!(arrived("vol/only there"));
+    mirror.stop();
+    assert!(mount.unmount());
+    Ok(())
 }
