@@ -104,6 +104,8 @@ pub struct DirtySet {
     limit: usize,
     /// How many entries first differed when; few times, since changes come in drains.
     ages: BTreeMap<Instant, usize>,
+    /// How many entries have been routed elsewhere than to small paths: mostly none, which saves looking for them.
+    routed: usize,
 }
 
 impl DirtySet {
@@ -119,6 +121,7 @@ impl DirtySet {
             longest_interval: SHORTEST_BOUND,
             limit: limit.max(1),
             ages: BTreeMap::new(),
+            routed: 0,
         }
     }
 
@@ -315,6 +318,7 @@ impl DirtySet {
             self.waiting.insert((due, path.clone()));
         }
         self.count_age(since, true);
+        self.routed += usize::from(route != Route::Path);
         self.entries.insert(
             path,
             Entry {
@@ -340,6 +344,7 @@ impl DirtySet {
             self.waiting.remove(&(due, path.clone()));
         }
         self.count_age(entry.since, false);
+        self.routed -= usize::from(entry.route != Route::Path);
         Some(entry)
     }
 
@@ -403,6 +408,7 @@ impl DirtySet {
         self.subtrees = 0;
         self.waiting.clear();
         self.ages.clear();
+        self.routed = 0;
         let now_sent = &self.sent;
         let (keep, fold): (Vec<_>, Vec<_>) = old
             .into_iter()

@@ -14,6 +14,7 @@ use std::path::Path;
 use crate::instance::wait_equal;
 use crate::machine::Machine;
 use crate::package;
+use crate::receiver::{self, PASSWORD_FILE};
 use crate::wait::SOON;
 
 /// What is typed in, in order.
@@ -33,15 +34,12 @@ enum Step {
 pub fn follow(machine: &Machine) {
     let text = fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("README.md"))
         .expect("there is a README");
-    // A receiver somewhere else, and this user's own tree.
+    let _before = Before::take(machine);
+    // The receiver is somewhere else, and this user has a tree of its own.
     machine.script(
         "systemctl stop rsync; mkdir -p /data; echo hello > /data/file
          ip address add 172.16.1.41/32 dev lo",
     );
-    let saved = machine.read("/etc/rsyncd.conf");
-    let secrets = machine.read("/etc/rsync.secrets");
-    let password = machine.read(crate::receiver::PASSWORD_FILE);
-
     machine.script("mkdir -p /root/sersync/target/debian");
     let place = machine.path("/root/sersync/target/debian/sersync_3.0.0-1_amd64.deb");
     fs::copy(machine.path(package::PACKAGE), place).expect("the machine has room for it");
@@ -60,15 +58,38 @@ pub fn follow(machine: &Machine) {
     wait_equal(&machine.path("/data"), &machine.path("/nfsbackup"), SOON);
     machine.write("/data/another", "hello again\n");
     wait_equal(&machine.path("/data"), &machine.path("/nfsbackup"), SOON);
+}
 
-    machine.script(
-        "systemctl disable --quiet --now sersync@data; rm /etc/sersync/data.xml
-         ip address del 172.16.1.41/32 dev lo; systemctl stop rsync",
-    );
-    machine.write("/etc/rsyncd.conf", &saved);
-    machine.write("/etc/rsync.secrets", &secrets);
-    machine.write(crate::receiver::PASSWORD_FILE, &password);
-    crate::receiver::start(machine);
+/// The receiver of all other cases. Dropped, it is back, and what the README has made is gone.
+struct Before<'a> {
+    machine: &'a Machine,
+    files: [(&'static str, String); 3],
+}
+
+impl<'a> Before<'a> {
+    fn take(machine: &'a Machine) -> Self {
+        let files = ["/etc/rsyncd.conf", "/etc/rsync.secrets", PASSWORD_FILE];
+        let files = files.map(|file| (file, machine.read(file)));
+        Self { machine, files }
+    }
+}
+
+impl Drop for Before<'_> {
+    fn drop(&mut self) {
+        // Not all of it is there when a step has failed.
+        for command in [
+            "systemctl disable --quiet --now sersync@data",
+            "systemctl stop rsync",
+            "rm --force /etc/sersync/data.xml",
+            "ip address del 172.16.1.41/32 dev lo",
+        ] {
+            self.machine.run(command.split(' '));
+        }
+        for (file, text) in &self.files {
+            self.machine.write(file, text);
+        }
+        receiver::start(self.machine);
+    }
 }
 
 /// What is to be done, from the text of the README.
