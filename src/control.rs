@@ -144,7 +144,7 @@ pub enum ControlError {
     #[error("{0}")]
     Held(String),
     /// Some paths cannot be brought to a remote.
-    #[error("{0} paths have failed: `sersync failed` lists them")]
+    #[error("{} failed: `sersync failed` tells more", counted(*.0, "path has", "paths have"))]
     Failed(u64),
     /// The file is not in order; the old configuration stays in force.
     #[error("{0}")]
@@ -581,4 +581,10 @@ impl Board {
         // Nobody listening is as good as any.
         let _ = self.notices.send(notice);
     }
+}
+
+/// A number with its noun: `1 path`, `2 paths`.
+#[must_use]
+pub fn counted(number: u64, one: &str, many: &str) -> String {
+    format!("{number} {}", if number == 1 { one } else { many })
 }

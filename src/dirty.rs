@@ -203,6 +203,9 @@ impl DirtySet {
         now: Instant,
         busy: impl Fn(&RelPath) -> bool,
     ) -> Vec<DirtyPath> {
+        if route != Route::Path && self.routed == 0 {
+            return Vec::new();
+        }
         self.release_due(now);
         let ready = |(path, entry): &(&RelPath, &Entry)| {
             entry.route == route && entry.due.is_none() && !busy(path)

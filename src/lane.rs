@@ -355,6 +355,7 @@ impl LaneState {
         self.dirty.note_run(report.took);
         self.forms.exact_times = self.forms.exact_times.or(report.exact_times);
         let poisoned = self.is_poisoned(route, &report);
+        let only_looked = report.runs == 0 && !report.routed.is_empty();
         let mut news = Vec::new();
         for dirty in report.synced {
             self.failed.on_synced(&dirty.path, dirty.extent);
@@ -392,7 +393,10 @@ impl LaneState {
             }
             news.extend(self.divide(paths, &failure, now));
         }
-        news.extend(self.on_end(report.end, now, jitter));
+        // Having looked where something belongs says nothing of what held the lane.
+        if report.end != End::Reached || !only_looked {
+            news.extend(self.on_end(report.end, now, jitter));
+        }
         news
     }
 
@@ -437,8 +441,8 @@ impl LaneState {
             }
             // It answered, and its owner sees the paths in the fail queue.
             End::DiskFull(_) => self.came_back(now),
-            End::Unreachable(cause) => self.went_down(cause, false, now, jitter),
-            End::Misconfigured(cause) => self.went_down(cause, true, now, jitter),
+            End::Unreachable(failure) => self.went_down(failure, false, now, jitter),
+            End::Misconfigured(failure) => self.went_down(failure, true, now, jitter),
             End::Refused(form) => {
                 let known = match form {
                     RefusedForm::DeleteByName => &mut self.forms.delete_by_name,
@@ -448,12 +452,8 @@ impl LaneState {
                 if std::mem::replace(known, false) {
                     return vec![News::FormChanged(form)];
                 }
-                self.went_down(
-                    "it refuses an option that was not given".into(),
-                    true,
-                    now,
-                    jitter,
-                )
+                let message = "it refuses an option that was not given".into();
+                self.went_down(Failure { exit: -1, message }, true, now, jitter)
             }
             End::Held(hold) => {
                 let is_new = self.held.as_ref().is_none_or(|(other, _)| *other != hold);
@@ -477,19 +477,19 @@ impl LaneState {
 
     fn went_down(
         &mut self,
-        cause: String,
+        failure: Failure,
         needs_mending: bool,
         now: Instant,
         jitter: f64,
     ) -> Vec<News> {
         let is_new = self.down.is_none();
-        self.last_error.clone_from(&cause);
+        self.last_error.clone_from(&failure.message);
         self.down
             .get_or_insert_with(|| Down::since(now))
             .on_failed(needs_mending, now, jitter);
         if is_new {
             vec![News::Down {
-                cause,
+                failure,
                 needs_mending,
             }]
         } else {

@@ -18,7 +18,7 @@ use tracing::{error, info, trace, warn};
 
 use crate::change::{Blindness, Change, WatchEvent};
 use crate::config::MirrorConfig;
-use crate::control::{Board, FailedPath, MirrorSnapshot, Notice, Scope};
+use crate::control::{Board, FailedPath, MirrorSnapshot, Notice, Scope, counted};
 use crate::lane::Settled;
 use crate::lane::context::Context;
 use crate::lane::task::{LaneHandle, LaneMessage, LaneTask, Shown};
@@ -454,7 +454,11 @@ impl<'a> Session<'a> {
             }
             WatchEvent::Scanned { directories } => {
                 let source = self.mirror.config.source.display();
-                info!(SERSYNC_MIRROR = %source, "watching {directories} directories below {source}");
+                info!(
+                    SERSYNC_MIRROR = %source,
+                    "watching {} of {source}",
+                    counted(directories, "directory", "directories")
+                );
                 if std::mem::take(&mut self.push_when_scanned) {
                     self.tell_changes(vec![Change::subtree(RelPath::root())])
                         .await;
@@ -502,7 +506,8 @@ impl<'a> Session<'a> {
         error!(
             MESSAGE_ID = id::LIMIT_REACHED,
             SERSYNC_MIRROR = %source,
-            "{directories} directories of {source} are not watched, they are compared every few minutes: {cause}"
+            "{source}: {} not watched, only compared every few minutes: {cause}",
+            counted(directories, "directory is", "directories are")
         );
     }
 

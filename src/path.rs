@@ -13,6 +13,7 @@ use std::path::{Component, Path, PathBuf};
 use std::sync::Arc;
 
 use rustix::fs::{AtFlags, CWD, Mode, OFlags, ResolveFlags, Stat};
+use rustix::io::Errno;
 
 /// The longest list entry rsync takes: `MAXPATHLEN` is 4096 with its NUL, and each name carries `./` before it.
 /// A longer one is dropped by rsync without a word (measured with 3.5.0), so it must never be listed.
@@ -279,21 +280,39 @@ impl SourceRoot {
         Ok(true)
     }
 
+    /// A directory itself, never what a link leads to.
+    const REAL: OFlags = OFlags::DIRECTORY
+        .union(OFlags::CLOEXEC)
+        .union(OFlags::NOFOLLOW);
+
     /// Opens a directory below the root without following any symbolic link on the way, and never out of the root.
     ///
     /// # Errors
     /// `NotFound`, `NotADirectory` and `ELOOP` (a link on the way) say that the path is not what it was.
     pub fn open_dir(&self, dir: &RelPath, flags: OFlags) -> io::Result<OwnedFd> {
-        let flags = flags | OFlags::DIRECTORY | OFlags::CLOEXEC | OFlags::NOFOLLOW;
+        let flags = flags | Self::REAL;
         let resolve =
             ResolveFlags::BENEATH | ResolveFlags::NO_SYMLINKS | ResolveFlags::NO_MAGICLINKS;
-        Ok(rustix::fs::openat2(
-            &self.fd,
-            dir.as_path(),
-            flags,
-            Mode::empty(),
-            resolve,
-        )?)
+        match rustix::fs::openat2(&self.fd, dir.as_path(), flags, Mode::empty(), resolve) {
+            // A kernel before 5.6, or a sandbox: systemd's RestrictSUIDSGID=yes takes this call away.
+            Err(Errno::NOSYS) => self.open_dir_by_steps(dir, flags),
+            opened => Ok(opened?),
+        }
+    }
+
+    /// The same without openat2: as no step follows a link or goes up, the end is as surely below the root.
+    fn open_dir_by_steps(&self, dir: &RelPath, flags: OFlags) -> io::Result<OwnedFd> {
+        let (step, flags) = (OFlags::PATH | Self::REAL, flags | Self::REAL);
+        let mut at = rustix::fs::openat(&self.fd, ".", step, Mode::empty())?;
+        if dir.is_root() {
+            return Ok(rustix::fs::openat(&at, ".", flags, Mode::empty())?);
+        }
+        let mut names = dir.as_bytes().split(|byte| *byte == b'/').peekable();
+        while let Some(name) = names.next() {
+            let flags = if names.peek().is_some() { step } else { flags };
+            at = rustix::fs::openat(&at, OsStr::from_bytes(name), flags, Mode::empty())?;
+        }
+        Ok(at)
     }
 }
 
@@ -366,5 +385,22 @@ mod tests {
         assert_eq!(path("a\nb").to_string(), "a\\nb");
         let stray = RelPath::new(b"\xFFx").expect("valid").to_string();
         assert_eq!(stray, "\\xFFx");
+    }
+
+    #[test]
+    fn a_directory_is_opened_below_the_root_with_and_without_openat2() {
+        let dir = tempfile::tempdir().expect("a temporary directory");
+        std::fs::create_dir_all(dir.path().join("real/deep")).expect("made");
+        std::os::unix::fs::symlink("real", dir.path().join("link")).expect("made");
+        std::fs::write(dir.path().join("file"), "").expect("made");
+        let root = SourceRoot::open(dir.path()).expect("it is there");
+        let at_once = |dir: &RelPath| root.open_dir(dir, OFlags::RDONLY).is_ok();
+        let by_steps = |dir: &RelPath| root.open_dir_by_steps(dir, OFlags::RDONLY).is_ok();
+        for opens in [&at_once as &dyn Fn(&RelPath) -> bool, &by_steps] {
+            assert!(opens(&RelPath::root()) && opens(&path("real/deep")));
+            for not in ["link", "link/deep", "file", "file/x", "gone", "gone/x"] {
+                assert!(!opens(&path(not)), "{not}");
+            }
+        }
     }
 }

@@ -9,6 +9,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::{End, Hold};
 use crate::config::{RemoteConfig, Target};
+use crate::fail_queue::Failure;
 use crate::links::LinkIndex;
 use crate::local_target;
 use crate::path::{Identity, SourceRoot};
@@ -71,7 +72,8 @@ impl Context {
     /// rsync would make a missing local target; ours may be a file system that is not mounted.
     pub(super) fn check_target(&self) -> Result<(), End> {
         match &self.remote.target {
-            Target::Local { path } => local_target::check(path).map_err(End::Misconfigured),
+            Target::Local { path } => local_target::check(path)
+                .map_err(|message| End::Misconfigured(Failure { exit: -1, message })),
             _ => Ok(()),
         }
     }
@@ -128,9 +130,10 @@ impl Context {
             root: &self.source,
             target: &self.remote.target,
         };
+        let exit = ended.exit.code();
         match judge(kind, &ended, &names) {
-            Outcome::Unreachable(cause) => Err(End::Unreachable(cause)),
-            Outcome::Misconfigured(cause) => Err(End::Misconfigured(cause)),
+            Outcome::Unreachable(message) => Err(End::Unreachable(Failure { exit, message })),
+            Outcome::Misconfigured(message) => Err(End::Misconfigured(Failure { exit, message })),
             Outcome::Refused(form) => Err(End::Refused(form)),
             _ => Ok(()),
         }

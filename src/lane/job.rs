@@ -68,13 +68,13 @@ pub enum End {
     #[default]
     Reached,
     /// The remote is away.
-    Unreachable(String),
+    Unreachable(Failure),
     /// The remote will not have us until somebody mends it.
-    Misconfigured(String),
+    Misconfigured(Failure),
     /// The receiver refused an option.
     Refused(RefusedForm),
     /// The receiver's file system is full.
-    DiskFull(String),
+    DiskFull(Failure),
     /// A guard: nothing is sent or deleted for now.
     Held(Hold),
 }
@@ -82,8 +82,8 @@ pub enum End {
 impl End {
     pub(super) fn cause(&self) -> String {
         match self {
-            Self::Unreachable(cause) | Self::Misconfigured(cause) | Self::DiskFull(cause) => {
-                cause.clone()
+            Self::Unreachable(failure) | Self::Misconfigured(failure) | Self::DiskFull(failure) => {
+                failure.message.clone()
             }
             Self::Held(hold) => hold.to_string(),
             Self::Reached | Self::Refused(_) => String::new(),
@@ -121,8 +121,8 @@ impl fmt::Display for Hold {
 pub enum News {
     /// The remote went away, or will not have us.
     Down {
-        /// rsync's words.
-        cause: String,
+        /// rsync's exit code and words.
+        failure: Failure,
         /// Whether somebody must mend something.
         needs_mending: bool,
     },

@@ -3,6 +3,8 @@
 use tracing::{error, info, warn};
 
 use super::News;
+use crate::control::counted;
+use crate::fail_queue::Failure;
 use crate::message_id as id;
 use crate::rsync::outcome::RefusedForm;
 
@@ -23,24 +25,29 @@ pub fn tell(remote: &str, news: Vec<News>) -> Option<Heard> {
     for news in news {
         match news {
             News::Down {
-                cause,
+                failure: Failure { exit, message },
                 needs_mending,
             } => {
                 if needs_mending {
                     error!(
                         MESSAGE_ID = id::REMOTE_NEEDS_MENDING,
                         SERSYNC_REMOTE = remote,
+                        SERSYNC_EXIT = exit,
                         "{remote} does not take files: {}",
-                        hint(&cause)
+                        hint(&message)
                     );
                 } else {
                     warn!(
                         MESSAGE_ID = id::REMOTE_DOWN,
                         SERSYNC_REMOTE = remote,
-                        "{remote} is unreachable, changes are kept: {cause}"
+                        SERSYNC_EXIT = exit,
+                        "{remote} is unreachable, changes are kept: {message}"
                     );
                 }
-                heard = Some(Heard { exit: -1, cause });
+                heard = Some(Heard {
+                    exit,
+                    cause: message,
+                });
             }
             News::Back(after) => {
                 let seconds = after.as_secs();
@@ -105,9 +112,18 @@ pub fn tell(remote: &str, news: Vec<News>) -> Option<Heard> {
 
 /// So many paths failed, in words that name none.
 pub fn failed_paths(count: u64) -> String {
-    match count {
-        1 => "a path failed".into(),
-        _ => format!("{count} paths failed"),
+    format!("{} failed", counted(count, "path", "paths"))
+}
+
+/// A verification found this many differences.
+pub fn drift_found(remote: &str, found: u64) {
+    if found > 0 {
+        let differences = counted(found, "difference", "differences");
+        warn!(
+            MESSAGE_ID = id::DRIFT_FOUND,
+            SERSYNC_REMOTE = remote,
+            "{remote} is not what its source is: {differences}; `sersync resync` mends that"
+        );
     }
 }
 

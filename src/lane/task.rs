@@ -363,6 +363,9 @@ impl LaneTask {
             Ok(Finished::Probe(result)) => self.state.on_probed(result, now, jitter),
             Ok(Finished::Standby) => return,
             Ok(Finished::Verified(reply, result)) => {
+                if let Ok(verified) = &result {
+                    news::drift_found(&self.name, verified.found);
+                }
                 let _ = reply.send(result);
                 return;
             }

@@ -23,6 +23,11 @@ fn lane() -> LaneState {
     LaneState::new(FORMS, PERIOD, false)
 }
 
+fn failure(exit: i32, message: &str) -> Failure {
+    let message = message.into();
+    Failure { exit, message }
+}
+
 /// The only job of a plan.
 fn job(lane: &mut LaneState, now: Instant) -> Job {
     let mut jobs = lane.plan(now).jobs;
@@ -45,7 +50,7 @@ fn synced(job: &Job) -> Report {
 }
 
 fn unreachable(job: &Job) -> Report {
-    let end = End::Unreachable("connection refused".into());
+    let end = End::Unreachable(failure(10, "connection refused"));
     Report {
         again: job.paths.clone(),
         end,
@@ -303,7 +308,7 @@ fn a_remote_that_stays_away_is_probed_more_and_more_rarely() {
         now = lane.plan(now).wake.expect("a time to probe");
         assert!(lane.plan(now).probe);
         probes += 1;
-        let news = lane.on_probed(Err(End::Unreachable("refused".into())), now, 1.0);
+        let news = lane.on_probed(Err(End::Unreachable(failure(10, "refused"))), now, 1.0);
         assert!(news.is_empty(), "it was told already");
     }
     assert!(
@@ -325,10 +330,7 @@ fn a_failing_group_is_halved_until_one_path_stands_alone() {
         for job in plan.jobs {
             jobs += 1;
             let report = if names(&job).contains(&"f42".to_owned()) {
-                let failure = Failure {
-                    exit: 23,
-                    message: "riddle".into(),
-                };
+                let failure = failure(23, "riddle");
                 Report {
                     undecided: Some((job.paths, failure)),
                     ..Report::default()
@@ -390,11 +392,8 @@ fn a_full_disk_is_not_tried_path_by_path() {
         now = plan.wake.unwrap_or(now).max(now);
         for job in plan.jobs {
             jobs += 1;
-            let failure = Failure {
-                exit: 11,
-                message: "No space left on device (28)".into(),
-            };
-            let end = End::DiskFull("No space left on device (28)".into());
+            let failure = failure(11, "No space left on device (28)");
+            let end = End::DiskFull(failure.clone());
             let report = Report {
                 undecided: Some((job.paths, failure)),
                 end,

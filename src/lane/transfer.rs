@@ -225,8 +225,7 @@ impl Transfer {
         let mut dirs: Vec<RelPath> = now.iter().filter_map(|dirty| dirty.path.parent()).collect();
         dirs.sort();
         dirs.dedup();
-        if let Err((exit, message)) = self.send_directories(root, &dirs).await {
-            let failure = Failure { exit, message };
+        if let Err(failure) = self.send_directories(root, &dirs).await {
             self.fail_or_repeat(now, &failure);
         } else if !now.is_empty() {
             let kind = RunKind::Delete { by_name: false };
@@ -241,7 +240,7 @@ impl Transfer {
         &mut self,
         root: &SourceRoot,
         dirs: &[RelPath],
-    ) -> Result<(), (i32, String)> {
+    ) -> Result<(), Failure> {
         if dirs.is_empty() || self.report.end != End::Reached {
             return Ok(());
         }
@@ -254,26 +253,30 @@ impl Transfer {
             target: &self.context.remote.target,
         };
         let exit = ended.exit.code();
-        let message = match judge(kind, &ended, &names) {
+        let failure = match judge(kind, &ended, &names) {
             Outcome::Synced => return Ok(()),
-            Outcome::Unreachable(cause) => {
-                self.report.end = End::Unreachable(cause);
-                String::new()
+            Outcome::Unreachable(message) => {
+                let failure = Failure { exit, message };
+                self.report.end = End::Unreachable(failure.clone());
+                failure
             }
-            Outcome::Misconfigured(cause) => {
-                self.report.end = End::Misconfigured(cause);
-                String::new()
+            Outcome::Misconfigured(message) => {
+                let failure = Failure { exit, message };
+                self.report.end = End::Misconfigured(failure.clone());
+                failure
             }
             Outcome::Refused(form) => {
                 self.report.end = End::Refused(form);
-                String::new()
+                let message = "an option was refused".into();
+                Failure { exit, message }
             }
-            _ => format!(
-                "nothing is deleted where a directory could not be sent: {}",
-                ended.exit
-            ),
+            _ => {
+                let what = "nothing is deleted where a directory could not be sent";
+                let message = format!("{what}: {}", ended.exit);
+                Failure { exit, message }
+            }
         };
-        Err((exit, message))
+        Err(failure)
     }
 
     /// Paths that could not be dealt with: dirty as before if the remote is to blame, else failed.
@@ -499,8 +502,9 @@ impl Transfer {
             }
             Outcome::Undecided { message, .. } => self.undecided(paths, Failure { exit, message }),
             Outcome::DiskFull(message) => {
-                self.report.end = End::DiskFull(message.clone());
-                self.undecided(paths, Failure { exit, message });
+                let failure = Failure { exit, message };
+                self.report.end = End::DiskFull(failure.clone());
+                self.undecided(paths, failure);
             }
             Outcome::Refused(form) => {
                 self.report.end = End::Refused(form);
@@ -515,12 +519,12 @@ impl Transfer {
                     .failed
                     .extend(paths.into_iter().map(|dirty| (dirty, failure.clone())));
             }
-            Outcome::Misconfigured(cause) => {
-                self.report.end = End::Misconfigured(cause);
+            Outcome::Misconfigured(message) => {
+                self.report.end = End::Misconfigured(Failure { exit, message });
                 self.report.again.append(&mut paths);
             }
-            Outcome::Unreachable(cause) => {
-                self.report.end = End::Unreachable(cause);
+            Outcome::Unreachable(message) => {
+                self.report.end = End::Unreachable(Failure { exit, message });
                 self.report.again.append(&mut paths);
             }
         }

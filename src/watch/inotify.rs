@@ -36,6 +36,15 @@ const READ_BUFFER: usize = 64 << 10;
 const MESSAGE: usize = 4096;
 /// The two halves of a rename come one right after the other; without the second by then, it went out of the source.
 const SECOND_HALF: Duration = Duration::from_millis(100);
+/// A reading so soon after another is a quick one …
+const QUICK: Duration = Duration::from_millis(1);
+/// … and so many in a row are a storm, in which it costs less …
+const STORM: u32 = 8;
+/// … to let events come together for a moment.
+const GATHERING: Timespec = Timespec {
+    tv_sec: 0,
+    tv_nsec: 2_000_000,
+};
 /// After an overflow, another is waited out before the next walk, the longer the more often it happens.
 const FIRST_PAUSE: Duration = Duration::from_millis(200);
 /// The longest such wait.
@@ -77,6 +86,8 @@ impl Watcher for Inotify {
             backlog: VecDeque::new(),
             uncovered: Uncovered::default(),
             walks: 0,
+            last_read: Instant::now(),
+            quick_reads: 0,
             overflow: Overflow::default(),
             asked: Vec::new(),
             ended: false,
@@ -135,6 +146,9 @@ struct WatchThread {
     backlog: VecDeque<Event>,
     uncovered: Uncovered,
     walks: u64,
+    last_read: Instant,
+    /// Quick readings in a row.
+    quick_reads: u32,
     overflow: Overflow,
     /// Questions of [`Watching::ask`] that came before the last reading.
     asked: Vec<u64>,
@@ -161,7 +175,13 @@ impl WatchThread {
             if !self.wait() {
                 return;
             }
+            self.quick_reads = if self.last_read.elapsed() < QUICK {
+                self.quick_reads.saturating_add(1)
+            } else {
+                0
+            };
             is_drained = self.read();
+            self.last_read = Instant::now();
             self.on_timers(Instant::now());
         }
     }
@@ -197,6 +217,10 @@ impl WatchThread {
             PollFd::new(&self.inotify, PollFlags::IN),
             PollFd::new(&self.line, PollFlags::IN),
         ];
+        // Questions do not wait for that.
+        if self.quick_reads >= STORM && matches!(poll(&mut fds[1..], Some(&GATHERING)), Ok(1..)) {
+            return self.take_questions();
+        }
         match poll(&mut fds, timeout.as_ref()) {
             Ok(_) if fds[1].revents().is_empty() => true,
             Ok(_) => self.take_questions(),

@@ -35,6 +35,8 @@ impl<'a> Instance<'a> {
             name,
             below,
         };
+        // A case that failed may have left it stopped.
+        receiver::start(machine);
         instance.write(KEEP, "kept\n");
         instance.set_module("");
         instance.configure(&[name]);

@@ -1,14 +1,15 @@
 //! A systemd that runs as PID 1 over a throw-away copy of the running machine.
 //!
 //! ```text
-//!  this process ─ a shell with mounts of its own ─ systemd-nspawn ─ systemd, PID 1: "the leader"
-//!                   tmpfs: what changes              │                └─ dbus, journald, rsync, sersync@…
-//!                   overlay: / below that            └─ own network: only a loopback
+//!  this process ─ unshare ─ a shell with mounts of its own ─ systemd-nspawn ─ systemd, PID 1: "the leader"
+//!                            tmpfs: what changes              │                └─ dbus, journald, rsync, sersync@…
+//!                            overlay: / below that            └─ own network: only a loopback
 //!  commands: nsenter into every namespace of the leader      files: /proc/LEADER/root/…
 //! ```
 //!
-//! Everything the machine changes is in memory and gone with it. Its mounts are seen by nobody else, and it is killed
-//! when this process ends, however that ends.
+//! Everything the machine changes is in memory and gone with it. Its mounts are seen by nobody else. It dies with this
+//! process, however that ends: `unshare` is killed then, with it the shell, which is process 1 of an outer namespace, and
+//! with that whatever is in there. (nspawn alone would leave its systemd behind.)
 
 use std::ffi::OsStr;
 use std::fs::{self, File};
@@ -72,7 +73,7 @@ rmdir /run/proc
 /// A booted machine. Dropped, it is powered off and everything of it is gone.
 #[derive(Debug)]
 pub struct Machine {
-    shell: Child,
+    unshare: Child,
     leader: AtomicU32,
     // Dropped last: it puts the host's limits back.
     _host: Host,
@@ -83,9 +84,10 @@ impl Machine {
     pub fn boot() -> io::Result<Self> {
         let host = Host::claim()?;
         let console = File::create(host::console())?;
-        let shell = Command::new("setpriv")
+        let unshare = Command::new("setpriv")
             .args(["--pdeathsig", "KILL"])
-            .args(["unshare", "--mount", "--propagation", "private"])
+            .args(["unshare", "--mount", "--propagation=private"])
+            .args(["--pid", "--fork", "--kill-child", "--mount-proc"])
             .args(["sh", "-c", BOOT_SCRIPT, "sersync-booted"])
             .arg(host::mount_point()?)
             .env_clear()
@@ -97,7 +99,7 @@ impl Machine {
             .process_group(0)
             .spawn()?;
         let mut machine = Self {
-            shell,
+            unshare,
             leader: AtomicU32::new(0),
             _host: host,
         };
@@ -118,7 +120,7 @@ impl Machine {
     fn wait_for_boot(&mut self) {
         let start = std::time::Instant::now();
         while self.find_leader().is_none() {
-            if let Ok(Some(status)) = self.shell.try_wait() {
+            if let Ok(Some(status)) = self.unshare.try_wait() {
                 panic!("the machine ended with {status}:\n{}", self.console());
             }
             assert!(
@@ -147,8 +149,9 @@ impl Machine {
 
     /// PID 1 of the machine, by its number out here.
     fn find_leader(&self) -> Option<u32> {
-        children(self.shell.id())
+        children(self.unshare.id())
             .into_iter()
+            .flat_map(children)
             .flat_map(children)
             .find(|child| {
                 fs::read_to_string(format!("/proc/{child}/comm"))
@@ -259,13 +262,17 @@ const PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin
 impl Drop for Machine {
     fn drop(&mut self) {
         // The shell hands this on to nspawn, and that to systemd as a request to power off.
-        let _ = kill_process(Pid::from_child(&self.shell), Signal::TERM);
+        for shell in children(self.unshare.id()) {
+            if let Some(shell) = Pid::from_raw(shell.cast_signed()) {
+                let _ = kill_process(shell, Signal::TERM);
+            }
+        }
         let start = std::time::Instant::now();
-        while matches!(self.shell.try_wait(), Ok(None)) {
+        while matches!(self.unshare.try_wait(), Ok(None)) {
             if start.elapsed() > POWER_OFF {
                 eprintln!("booted: the machine does not power off\n{}", self.console());
-                let _ = self.shell.kill();
-                let _ = self.shell.wait();
+                let _ = self.unshare.kill();
+                let _ = self.unshare.wait();
                 break;
             }
             crate::wait::pause();

@@ -164,7 +164,7 @@ async fn what_would_wait_for_a_person_fails_at_once_with_the_reason() {
         ),
         (
             ControlError::Failed(2),
-            "2 paths have failed: `sersync failed` lists them",
+            "2 paths have failed: `sersync failed` tells more",
         ),
     ] {
         let bus = Bus::start().await;

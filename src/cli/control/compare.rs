@@ -70,7 +70,10 @@ fn line(drift: &DriftFound) -> String {
         "{} {} {}\n",
         text::sentence(&drift.kind),
         drift.remote,
-        text::name(&drift.path)
+        match &drift.path[..] {
+            b"" => ".".into(),
+            path => text::name(path),
+        }
     )
 }
 

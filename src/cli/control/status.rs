@@ -183,7 +183,9 @@ fn remote_block(
         .map_or("never".into(), |then| ago(then, now));
     line("last success", &last_success);
     if !remote.last_error.is_empty() {
-        line("last error", &text::sentence(&remote.last_error));
+        let is_mended = !matches!(remote.state.as_str(), "degraded" | "held");
+        let label = if is_mended { "mended" } else { "last error" };
+        line(label, &text::sentence(&remote.last_error));
     }
     if let Some(then) = remote.next_try {
         line("next try", &ahead(then, now));
