@@ -100,7 +100,7 @@ pub struct HowArgs {
     /// bus, and what runs without one on none
     #[arg(long)]
     pub bus: Option<String>,
-    /// Where state is kept between starts (nothing is kept so far)
+    /// Where the paths that failed are kept between starts; without it, $STATE_DIRECTORY
     #[arg(long, value_name = "DIR")]
     pub state_dir: Option<PathBuf>,
 }

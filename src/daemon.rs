@@ -48,6 +48,8 @@ pub struct Options {
     pub children: usize,
     /// Whether the first thing is a push of everything.
     pub initial_push: bool,
+    /// Where state is kept between starts; `None` keeps none.
+    pub state_dir: Option<PathBuf>,
     /// The bus it is controlled on.
     pub bus: Option<BusAddress>,
     /// The way to the log's level.
@@ -121,6 +123,7 @@ pub async fn run(config: Config, options: Options) -> Result<(), StartError> {
         retry_period: config.retry_period,
         initial_push: options.initial_push,
         board,
+        state_dir: options.state_dir,
     };
     let mut daemon = Daemon {
         mirrors: Mirrors::new(shared),

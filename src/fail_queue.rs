@@ -3,7 +3,7 @@
 //! A path leaves only by being synced, or by being taken up in the failure of a directory above it. While it is tried
 //! again it stays listed, so that nothing is ever in neither place.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, Instant};
 
 use crate::change::Extent;
@@ -47,6 +47,8 @@ pub struct FailQueue {
     paths: BTreeMap<RelPath, Failed>,
     next_id: u64,
     longest_wait: Duration,
+    /// The paths whose entries came, changed or went since [`take_touched`](Self::take_touched).
+    touched: BTreeSet<RelPath>,
 }
 
 impl FailQueue {
@@ -57,6 +59,7 @@ impl FailQueue {
             paths: BTreeMap::new(),
             next_id: 1,
             longest_wait: longest_wait.max(FIRST_RETRY),
+            touched: BTreeSet::new(),
         }
     }
 
@@ -82,6 +85,7 @@ impl FailQueue {
         if self.paths.len() >= MOST && !self.paths.contains_key(&dirty.path) {
             return self.take_together(failure, now);
         }
+        self.touched.insert(dirty.path.clone());
         let next_id = &mut self.next_id;
         let failed = self.paths.entry(dirty.path.clone()).or_insert_with(|| {
             *next_id += 1;
@@ -110,7 +114,7 @@ impl FailQueue {
             .get(path)
             .is_some_and(|failed| failed.extent <= extent)
         {
-            self.paths.remove(path);
+            self.remove(path);
         }
         if extent == Extent::Subtree {
             let below: Vec<RelPath> = self
@@ -120,9 +124,48 @@ impl FailQueue {
                 .map(|(other, _)| other.clone())
                 .collect();
             for other in below {
-                self.paths.remove(&other);
+                self.remove(&other);
             }
         }
+    }
+
+    fn remove(&mut self, path: &RelPath) {
+        self.paths.remove(path);
+        self.touched.insert(path.clone());
+    }
+
+    /// A path that failed before this start, `since` then; it is tried soon.
+    pub fn restore(
+        &mut self,
+        path: RelPath,
+        extent: Extent,
+        attempts: u32,
+        failure: Failure,
+        first: Instant,
+        now: Instant,
+    ) {
+        let failed = Failed {
+            id: self.next_id,
+            extent,
+            attempts,
+            failure,
+            first,
+            next_try: Some(now + FIRST_RETRY),
+        };
+        self.next_id += 1;
+        self.paths.insert(path, failed);
+    }
+
+    /// The paths whose entries came, changed or went since the last call, each with its entry if it has one: for
+    /// keeping them elsewhere.
+    pub fn take_touched(&mut self) -> Vec<(RelPath, Option<&Failed>)> {
+        let touched = std::mem::take(&mut self.touched).into_iter();
+        touched
+            .map(|path| {
+                let failed = self.paths.get(&path);
+                (path, failed)
+            })
+            .collect()
     }
 
     /// The paths due at `now`, to be made dirty. They stay in the queue until they are synced or fail again.
@@ -168,7 +211,8 @@ impl FailQueue {
     }
 
     fn take_together(&mut self, failure: Failure, now: Instant) -> &Failed {
-        self.paths.clear();
+        self.touched
+            .extend(std::mem::take(&mut self.paths).into_keys());
         let everything = DirtyPath::now(RelPath::root(), Extent::Subtree);
         self.on_failed(&everything, failure, now)
     }
@@ -261,7 +305,7 @@ mod tests {
         ) {
             let mut queue = FailQueue::new(PERIOD);
             let mut now = Instant::now();
-            let mut owed = std::collections::BTreeSet::new();
+            let mut owed = BTreeSet::new();
             for (which, what, millis) in steps {
                 now += Duration::from_millis(millis);
                 let one = dirty(&format!("p{which}"), Extent::Entry);

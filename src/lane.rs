@@ -13,11 +13,13 @@ use std::time::{Duration, Instant};
 use crate::change::Change;
 use crate::control::State;
 use crate::dirty::{DirtyPath, DirtySet, Route};
-use crate::fail_queue::{FailQueue, Failure};
+use crate::fail_queue::{FailQueue, Failed, Failure};
 use crate::path::RelPath;
 use crate::rsync::args::Forms;
 use crate::rsync::outcome::RefusedForm;
+use crate::saved::{Line, Saved, SavedFailure};
 
+pub mod clock;
 pub mod context;
 mod down;
 mod job;
@@ -31,6 +33,7 @@ pub mod verify;
 pub use job::{Condition, End, Hold, Job, News, Plan, Report, Settled};
 pub use slot::Batch;
 
+use clock::Clock;
 use down::Down;
 use slot::Slot;
 
@@ -124,6 +127,34 @@ impl LaneState {
     #[must_use]
     pub fn failed(&self) -> &FailQueue {
         &self.failed
+    }
+
+    /// The paths that had failed before this start.
+    pub fn restore(&mut self, saved: &Saved, clock: Clock, now: Instant) {
+        for (path, one) in saved {
+            let (extent, failure) = (one.extent, one.failure.clone());
+            let first = clock.steady(one.first);
+            self.failed
+                .restore(path.clone(), extent, one.attempts, failure, first, now);
+        }
+    }
+
+    /// What became otherwise in the fail queue since the last call, for its saved form.
+    pub fn take_lines(&mut self, clock: Clock) -> Vec<Line> {
+        let touched = self.failed.take_touched().into_iter();
+        let line = |(path, failed): (RelPath, Option<&Failed>)| match failed {
+            None => Line::Synced(path),
+            Some(failed) => Line::Failed(
+                path,
+                SavedFailure {
+                    extent: failed.extent,
+                    attempts: failed.attempts,
+                    failure: failed.failure.clone(),
+                    first: clock.civil(failed.first),
+                },
+            ),
+        };
+        touched.map(line).collect()
     }
 
     /// A change came in.

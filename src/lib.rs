@@ -52,8 +52,8 @@
 //! | program | [`cli`] |
 //! | composition root | [`daemon`] |
 //! | tasks | [`mirror`], [`lane::task`], [`lane::transfer`], [`lane::verify`], [`lane::context`] |
-//! | adapters, each the only user of its system interface | [`watch`] (inotify), [`rsync`] (children), [`resolve`] and [`links`] (the source), [`local_target`] (a target on this machine), [`dbus`] (the bus), [`systemd`] (the notify protocol), [`journal`] (the log), [`sysctl`] (the kernel's limits) |
-//! | policy, pure | [`lane`], [`dirty`], [`fail_queue`], [`rsync::args`], [`rsync::outcome`], [`config`] |
+//! | adapters, each the only user of its system interface | [`watch`] (inotify), [`rsync`] (children), [`resolve`] and [`links`] (the source), [`local_target`] (a target on this machine), [`dbus`] (the bus), [`systemd`] (the notify protocol), [`journal`] (the log), [`store`] (saved state), [`sysctl`] (the kernel's limits) |
+//! | policy, pure | [`lane`], [`dirty`], [`fail_queue`], [`saved`], [`rsync::args`], [`rsync::outcome`], [`config`] |
 //! | words | [`path`], [`change`], [`control`], [`message_id`] |
 
 pub mod change;
@@ -73,6 +73,8 @@ pub mod mirror;
 pub mod path;
 pub mod resolve;
 pub mod rsync;
+pub mod saved;
+pub mod store;
 pub mod sysctl;
 pub mod systemd;
 pub mod watch;

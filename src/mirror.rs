@@ -17,7 +17,7 @@ use tokio_util::sync::CancellationToken;
 use tracing::{error, info, trace, warn};
 
 use crate::change::{Blindness, Change, WatchEvent};
-use crate::config::MirrorConfig;
+use crate::config::{MirrorConfig, RemoteConfig};
 use crate::control::{Board, FailedPath, MirrorSnapshot, Notice, Scope, counted};
 use crate::lane::Settled;
 use crate::lane::context::Context;
@@ -26,6 +26,8 @@ use crate::lane::verify::Verified;
 use crate::links::LinkIndex;
 use crate::message_id as id;
 use crate::path::{Identity, RelPath, SourceRoot};
+use crate::saved::Key;
+use crate::store::Store;
 use crate::sysctl::{self, Limits};
 use crate::watch::inotify::Inotify;
 use crate::watch::{WatchConfig, Watcher, Watching};
@@ -60,6 +62,33 @@ pub struct Shared {
     pub initial_push: bool,
     /// Where everything is shown.
     pub board: Board,
+    /// Where the lanes keep what must outlive the process.
+    pub state_dir: Option<PathBuf>,
+}
+
+impl Shared {
+    fn store_of(&self, source: &Path, remote: &RemoteConfig) -> Option<Store> {
+        let key = Key {
+            source: source.to_path_buf(),
+            target: remote.target.to_string(),
+        };
+        match Store::open(self.state_dir.as_deref()?, key) {
+            Ok((store, warning)) => {
+                if let Some(warning) = warning {
+                    warn!(SERSYNC_REMOTE = %remote.target, "{warning}");
+                }
+                Some(store)
+            }
+            Err(error) => {
+                let dir = self.state_dir.as_deref().unwrap_or(Path::new("")).display();
+                warn!(
+                    SERSYNC_REMOTE = %remote.target,
+                    "what fails is not kept for the next start, {dir} cannot be used: {error}"
+                );
+                None
+            }
+        }
+    }
 }
 
 /// What a mirror is asked. An answer that never comes means that it has ended.
@@ -299,7 +328,8 @@ impl<'a> Session<'a> {
                 board: shared.board.clone(),
             };
             let paused = mirror.paused.contains(number);
-            let (task, handle) = LaneTask::new(context, shared.retry_period, paused, shown);
+            let store = shared.store_of(&config.source, &context.remote);
+            let (task, handle) = LaneTask::new(context, shared.retry_period, paused, store, shown);
             tasks.spawn(task.run());
             lanes.push(handle);
         }

@@ -11,6 +11,7 @@ const LAYERS: &[&[&str]] = &[
     &[
         "dirty",
         "fail_queue",
+        "saved",
         "rsync::args",
         "rsync::ended",
         "rsync::itemized",
@@ -28,6 +29,7 @@ const LAYERS: &[&[&str]] = &[
         "sysctl",
         "dbus",
         "journal",
+        "store",
     ],
     &[
         "lane::context",

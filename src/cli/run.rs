@@ -114,6 +114,7 @@ fn serve(config: Config, how: How<'_>, journal: &Journal) -> ExitCode {
         config_file: how.file,
         children: how.args.processes.into(),
         initial_push: how.args.initial == YesNo::Yes,
+        state_dir: how.args.state_dir.clone().or_else(state_dir_of_the_unit),
         bus,
         log: journal.control(),
     };
@@ -134,6 +135,12 @@ fn serve(config: Config, how: How<'_>, journal: &Journal) -> ExitCode {
             ExitCode::from(exit::FAILED)
         }
     }
+}
+
+/// systemd makes the directories of `StateDirectory=`; the first is ours.
+fn state_dir_of_the_unit() -> Option<PathBuf> {
+    let dirs = std::env::var_os("STATE_DIRECTORY")?;
+    std::env::split_paths(&dirs).find(|dir| dir.is_absolute())
 }
 
 fn chain(error: &dyn std::error::Error) -> String {

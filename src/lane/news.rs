@@ -1,5 +1,7 @@
 //! What a lane has to say in the log: a sentence for each piece of news.
 
+use std::io;
+
 use tracing::{error, info, warn};
 
 use super::News;
@@ -123,6 +125,16 @@ pub fn drift_found(remote: &str, found: u64) {
             MESSAGE_ID = id::DRIFT_FOUND,
             SERSYNC_REMOTE = remote,
             "{remote} is not what its source is: {differences}; `sersync resync` mends that"
+        );
+    }
+}
+
+/// The fail queue was kept, or not.
+pub fn kept(remote: &str, kept: io::Result<()>) {
+    if let Err(error) = kept {
+        warn!(
+            SERSYNC_REMOTE = remote,
+            "what failed on {remote} cannot be kept for the next start: {error}"
         );
     }
 }

@@ -7,8 +7,9 @@ use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::JoinSet;
 use tracing::trace;
 
+use super::clock::Clock;
 use super::context::{Context, Halt};
-use super::transfer::execute;
+use super::transfer::{execute, on_disk};
 use super::verify::Verified;
 use super::{End, Job, LaneState, Report, Settled, news};
 use crate::change::Change;
@@ -16,6 +17,7 @@ use crate::control::{Board, FailedPath, Notice, RemoteSnapshot};
 use crate::dirty::Route;
 use crate::path::RelPath;
 use crate::rsync::{Forms, Standby};
+use crate::store::Store;
 
 /// A standby that has had nothing to do for this long ends, so that the source can be unmounted.
 const QUIET: Duration = Duration::from_secs(15);
@@ -100,6 +102,8 @@ pub struct LaneTask {
     settling: Vec<Settling>,
     progress: watch::Receiver<u8>,
     clock: Clock,
+    /// Where the fail queue outlives the process.
+    store: Option<Store>,
     shown: Shown,
     counts: RemoteSnapshot,
     shown_at: Instant,
@@ -111,30 +115,6 @@ struct Settling {
     at: Instant,
     patient: bool,
     reply: oneshot::Sender<Settled>,
-}
-
-/// A moment in both of its times, to turn the one into the other.
-#[derive(Debug, Clone, Copy)]
-struct Clock {
-    steady: Instant,
-    civil: SystemTime,
-}
-
-impl Clock {
-    fn now() -> Self {
-        Self {
-            steady: Instant::now(),
-            civil: SystemTime::now(),
-        }
-    }
-
-    fn civil(&self, at: Instant) -> SystemTime {
-        if at >= self.steady {
-            self.civil + (at - self.steady)
-        } else {
-            self.civil - (self.steady - at)
-        }
-    }
 }
 
 #[derive(Debug)]
@@ -155,12 +135,17 @@ impl LaneTask {
         context: Context,
         retry_period: Duration,
         paused: bool,
+        store: Option<Store>,
         shown: Shown,
     ) -> (Self, LaneHandle) {
         let (sender, inbox) = mpsc::channel(INBOX);
         let forms = Forms::of(&context.remote);
         let mut state = LaneState::new(forms, retry_period, context.remote.params.inplace());
         state.on_pause(paused);
+        let clock = Clock::now();
+        if let Some(store) = &store {
+            state.restore(store.saved(), clock, Instant::now());
+        }
         let number = shown.number;
         let counts = RemoteSnapshot {
             number,
@@ -183,7 +168,8 @@ impl LaneTask {
             pausing: Vec::new(),
             settling: Vec::new(),
             progress,
-            clock: Clock::now(),
+            clock,
+            store,
             shown,
             counts,
             shown_at: Instant::now(),
@@ -198,6 +184,7 @@ impl LaneTask {
     /// Runs until it is told to stop. Running children then have a moment to end by themselves.
     pub async fn run(mut self) {
         loop {
+            self.keep().await;
             let plan = self.state.plan(Instant::now());
             for job in plan.jobs {
                 self.start(job);
@@ -236,7 +223,27 @@ impl LaneTask {
             self.halt.cancel.cancel();
             self.drain().await;
         }
+        self.keep().await;
         news::ended(&self.name, self.state.pending());
+    }
+
+    /// Has what became otherwise in the fail queue outlive the process.
+    async fn keep(&mut self) {
+        let lines = self.state.take_lines(self.clock);
+        if lines.is_empty() {
+            return;
+        }
+        let Some(mut store) = self.store.take() else {
+            return;
+        };
+        let kept = on_disk(move || {
+            let kept = store.append(lines);
+            (store, kept)
+        });
+        if let Some((store, kept)) = kept.await {
+            self.store = Some(store);
+            news::kept(&self.name, kept);
+        }
     }
 
     async fn drain(&mut self) {

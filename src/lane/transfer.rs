@@ -621,7 +621,9 @@ impl Transfer {
 }
 
 /// Work on the file system, which blocks, in a thread of its own. `None` if the runtime ends meanwhile.
-async fn on_disk<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> Option<T> {
+pub(super) async fn on_disk<T: Send + 'static>(
+    work: impl FnOnce() -> T + Send + 'static,
+) -> Option<T> {
     match tokio::task::spawn_blocking(work).await {
         Ok(done) => Some(done),
         Err(failure) if failure.is_panic() => std::panic::resume_unwind(failure.into_panic()),

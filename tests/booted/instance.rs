@@ -238,14 +238,7 @@ impl Drop for Instance<'_> {
             for command in [
                 &["systemctl", "status", "--full", "--lines=0", &unit][..],
                 &["journalctl", "--no-hostname", "-n", "60", "-u", &unit],
-                &[
-                    "journalctl",
-                    "--no-hostname",
-                    "-n",
-                    "15",
-                    "-u",
-                    "rsync.service",
-                ],
+                &["tail", "-n", "15", receiver::LOG],
             ] {
                 eprintln!("{}", self.machine.run(command));
             }

@@ -121,12 +121,12 @@ impl Machine {
         let start = std::time::Instant::now();
         while self.find_leader().is_none() {
             if let Ok(Some(status)) = self.unshare.try_wait() {
-                panic!("the machine ended with {status}:\n{}", self.console());
+                panic!("the machine ended with {status}:\n{}", console());
             }
             assert!(
                 start.elapsed() < BOOT,
                 "no systemd within {BOOT:?}:\n{}",
-                self.console()
+                console()
             );
             crate::wait::pause();
         }
@@ -141,7 +141,7 @@ impl Machine {
             match said.stdout.trim() {
                 // What does not work in a container is nothing to us: each test asks for what it needs.
                 "running" | "degraded" => Ok(()),
-                _ => Err(format!("{said}\n{}", self.console())),
+                _ => Err(format!("{said}\n{}", console())),
             }
         });
         self.script(INOTIFY_SCRIPT);
@@ -236,15 +236,15 @@ impl Machine {
     pub fn read(&self, path: &str) -> String {
         fs::read_to_string(self.path(path)).unwrap_or_else(|error| panic!("{path}: {error}"))
     }
+}
 
-    /// What the console has shown.
-    pub fn console(&self) -> String {
-        let console = fs::read(host::console()).unwrap_or_default();
-        format!(
-            "--- console\n{}\n--- end",
-            String::from_utf8_lossy(&console)
-        )
-    }
+/// What the console has shown.
+fn console() -> String {
+    let console = fs::read(host::console()).unwrap_or_default();
+    format!(
+        "--- console\n{}\n--- end",
+        String::from_utf8_lossy(&console)
+    )
 }
 
 /// The processes that a process has started.
@@ -270,7 +270,7 @@ impl Drop for Machine {
         let start = std::time::Instant::now();
         while matches!(self.unshare.try_wait(), Ok(None)) {
             if start.elapsed() > POWER_OFF {
-                eprintln!("booted: the machine does not power off\n{}", self.console());
+                eprintln!("booted: the machine does not power off\n{}", console());
                 let _ = self.unshare.kill();
                 let _ = self.unshare.wait();
                 break;

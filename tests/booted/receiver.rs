@@ -12,6 +12,9 @@ const PASSWORD: &str = "correct horse battery staple";
 /// Where the sender has it.
 pub const PASSWORD_FILE: &str = "/etc/rsync.password";
 
+/// Its log; not the journal, or it would wait for that where a case stops it.
+pub const LOG: &str = "/var/log/rsyncd.log";
+
 /// One file a module, so that tests come and go; the daemon reads them anew for each connection.
 const MODULES: &str = "/etc/rsyncd.d";
 
@@ -20,7 +23,7 @@ pub fn prepare(machine: &Machine) {
     machine.write(
         "/etc/rsyncd.conf",
         &format!(
-            "uid = root\ngid = root\nmunge symlinks = no\nreverse lookup = no\n\
+            "uid = root\ngid = root\nlog file = {LOG}\nmunge symlinks = no\nreverse lookup = no\n\
              auth users = {USER}\nsecrets file = /etc/rsync.secrets\nread only = no\n&include {MODULES}\n"
         ),
     );

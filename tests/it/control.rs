@@ -176,6 +176,40 @@ fn what_failed_is_listed_and_tried_again_when_it_is_asked_for() -> io::Result<()
 }
 
 #[test]
+fn what_failed_is_still_known_after_a_crash() -> io::Result<()> {
+    let mut asked = Asked::start()?;
+    let Some(locked) = Immutable::make(asked.mirror.replica("d00001")) else {
+        return Ok(());
+    };
+    fs::write(asked.mirror.source("d00001/new"), "cannot be made")?;
+    let listed = |asked: &Asked| {
+        let said = asked.bus.ask(&["failed", "--json"]).ok()?;
+        let (_, first) = said.out.split_once(r#""first_usec":"#)?;
+        Some(first.split(',').next()?.to_owned())
+    };
+    wait_until(SOON, "the failure is listed", || listed(&asked).is_some());
+    let before = listed(&asked);
+    asked.mirror.kill();
+    let address = asked.bus.address();
+    asked
+        .mirror
+        .run_with(&["--bus", &address, "--initial", "no"])?;
+    wait_until(
+        SOON,
+        "it is listed again, with the time of its first failure",
+        || listed(&asked) == before,
+    );
+    drop(locked);
+    let said = asked.ask(&["retry"], 0);
+    assert!(said.out.contains("1 failed path"), "{}", said.out);
+    wait_until(SOON, "it is sent", || {
+        asked.mirror.replica("d00001/new").exists()
+    });
+    wait_until(SOON, "nothing is listed", || listed(&asked).is_none());
+    asked.mirror.finish()
+}
+
+#[test]
 fn a_reload_takes_a_good_configuration_and_keeps_the_old_one_instead_of_a_bad_one() -> io::Result<()>
 {
     let asked = Asked::start()?;
