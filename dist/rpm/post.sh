@@ -7,6 +7,9 @@ journalctl --update-catalog >/dev/null 2>&1 || :
 if [ -d /run/systemd/system ]; then
 	systemctl daemon-reload || :
 	systemctl reload dbus.service >/dev/null 2>&1 || :
+	if [ "$1" -eq 1 ]; then
+		systemctl preset sersync.target >/dev/null 2>&1 || :
+	fi
 	# What runs goes on with the new program; what does not run stays so.
 	if [ "$1" -gt 1 ]; then
 		systemctl try-restart 'sersync@*.service' || :
