@@ -74,12 +74,15 @@ has_clippy     = $(shell $(CARGO) clippy --version 2>/dev/null)
 has_cargo_deny = $(shell $(CARGO) deny --version 2>/dev/null)
 has_root       = $(filter 0,$(shell id -u))
 # The tests in a booted systemd want root and a machine that may mount: SERSYNC_NO_BOOT=1 leaves them out.
-has_boot       = $(if $(filter 1,$(SERSYNC_NO_BOOT)),,$(has_root))
+has_boot       = $(if $(filter 1,$(SERSYNC_NO_BOOT)),,$(if $(has_root),$(shell $(may_mount) && echo yes)))
+may_mount       = unshare --mount --pid --fork --propagation=private sh -ec 'cd /mnt && mount -t tmpfs tmpfs . && cd /mnt && \
+	mkdir up work root && mount -t overlay overlay -o lowerdir=/,upperdir=up,workdir=work root' >/dev/null 2>&1
 missing        = $(strip $(foreach tool,rustfmt clippy cargo_deny boot,$(if $(has_$(tool)),,$(subst _,-,$(tool)))))
-boot_left_out  = $(if $(has_boot),,@echo 'make check: the tests in a booted systemd are LEFT OUT: they want root and no SERSYNC_NO_BOOT=1')
+boot_left_out  = $(if $(has_boot),,@echo 'make check: the tests in a booted systemd are LEFT OUT: they want root, \
+	a machine that may mount, and no SERSYNC_NO_BOOT=1')
 
 .DEFAULT_GOAL := help
-.PHONY: help build demo check bench install uninstall deb rpm clean need-linker need-rsync need-systemd want-lsyncd
+.PHONY: help build demo check bench install uninstall deb rpm clean need-linker need-rsync need-bus need-systemd want-lsyncd want-mandoc
 
 help: ## list the targets
 	@echo 'usage: make TARGET [VARIABLE=value]'
@@ -93,7 +96,7 @@ demo: need-linker need-rsync ## mirror a small tree before your eyes; KEEP=1 lea
 	@$(CARGO) build --release --locked --quiet --bin sersync --example demo
 	@$(target)/release/examples/demo $(if $(KEEP),--keep)
 
-check: need-linker need-rsync ## everything that must hold: format, lints, tests, documentation, licences
+check: need-linker need-rsync need-bus want-mandoc ## everything that must hold: format, lints, tests, documentation, licences
 	$(if $(has_rustfmt),$(CARGO) fmt --check)
 	$(if $(has_clippy),$(CARGO) clippy --all-targets --locked -- -D warnings)
 	$(boot_left_out)
@@ -159,10 +162,14 @@ $(target)/release/sersync:
 need-linker:
 	@$(call ensure,cc,gcc libc6-dev)
 
+# busctl comes with systemd.
+need-bus:
+	@$(call ensure,dbus-daemon,dbus)
+	@$(call ensure,busctl,systemd)
+
 need-systemd:
 	@$(call ensure,/sbin/init,systemd-sysv)
 	@$(call ensure,systemd-nspawn,systemd-container)
-	@$(call ensure,dbus-daemon,dbus)
 	@$(call ensure,pkcheck,polkitd)
 	@$(call ensure,rsync,rsync)
 
@@ -172,3 +179,7 @@ need-rsync:
 # Only compared with: the bench leaves it out where it cannot be had.
 want-lsyncd:
 	-@$(call ensure,lsyncd,lsyncd)
+
+# The manual pages are compared with the program in any case; without it they are not linted.
+want-mandoc:
+	-@$(call ensure,mandoc,mandoc)
