@@ -22,6 +22,7 @@ pub mod params;
 pub mod plugin;
 mod problem;
 mod remote;
+mod shell_words;
 mod suggest;
 mod target;
 mod validate;
@@ -65,7 +66,7 @@ pub struct Config {
 pub struct MirrorConfig {
     /// Absolute path of the source directory.
     pub source: PathBuf,
-    /// Where the source goes; never empty.
+    /// Where the source goes; empty only where plugins alone are told of it.
     pub remotes: Vec<RemoteConfig>,
     /// Which events count.
     pub switches: Switches,
@@ -178,6 +179,50 @@ impl Loaded {
 }
 
 impl Config {
+    /// The plugins that are started, in the order of the file.
+    #[must_use]
+    pub fn plugins_to_run(&self) -> Vec<PluginConfig> {
+        let plugins = self.plugins.iter();
+        let started = plugins.filter(|plugin| self.started_plugins.contains(&plugin.kind()));
+        started.cloned().collect()
+    }
+
+    /// The same for telling one plugin of every change and sending nothing. `file` is where it came from.
+    ///
+    /// As in the original, a plugin that names a directory watches that; `command` watches each `localpath`.
+    ///
+    /// # Errors
+    ///
+    /// The file does not define the plugin.
+    pub fn into_plugins_only(mut self, file: &Path, kind: PluginKind) -> Result<Self, ConfigError> {
+        self.plugins.retain(|plugin| plugin.kind() == kind);
+        let Some(plugin) = self.plugins.first() else {
+            let name = kind.name();
+            return Err(ConfigError::new(vec![Problem {
+                file: Some(file.to_path_buf()),
+                position: None,
+                severity: Severity::Error,
+                text: format!(
+                    "there is no plugin `{name}` that is in order; write <plugin name=\"{name}\"> in `head`"
+                ),
+            }]));
+        };
+        if let Some(watch) = plugin.watch() {
+            let switches = self.mirrors.first().map(|mirror| mirror.switches);
+            self.mirrors = vec![MirrorConfig {
+                source: watch.to_path_buf(),
+                remotes: Vec::new(),
+                switches: switches.unwrap_or_default(),
+            }];
+        }
+        for mirror in &mut self.mirrors {
+            mirror.remotes.clear();
+        }
+        self.crontab = None;
+        self.started_plugins = vec![kind];
+        Ok(self)
+    }
+
     /// Reads and checks the file `path`.
     ///
     /// # Errors

@@ -1,12 +1,15 @@
 //! Plugins: what runs or is told after files were sent.
 //!
-//! The four kinds are read and checked here; nothing in this version runs them yet.
+//! The four kinds are read and checked here; `crate::plugin` runs them.
 
 use std::fmt;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
+
+use regex::bytes::{Regex, RegexBuilder};
 
 use super::problem::{At, Problems};
 use super::quote;
+use super::shell_words::{self, ShellWords};
 use super::target::Login;
 use super::values::{boolean, path, port, text, text_or_empty};
 use super::xml::{
@@ -42,7 +45,11 @@ impl PluginKind {
         }
     }
 
-    pub(super) fn from_name(name: &str) -> Result<Self, String> {
+    /// The plugin of that name.
+    ///
+    /// # Errors
+    /// What is wrong, as the rest of a sentence that begins with where the name stands.
+    pub fn from_name(name: &str) -> Result<Self, String> {
         let kind = Self::ALL.into_iter().find(|kind| kind.name() == name);
         kind.ok_or_else(|| {
             let known = Self::ALL.map(Self::name).join("`, `");
@@ -65,6 +72,17 @@ pub enum PluginConfig {
 }
 
 impl PluginConfig {
+    /// The directory it is for; `None` if that is every source.
+    #[must_use]
+    pub fn watch(&self) -> Option<&Path> {
+        match self {
+            Self::Command(_) => None,
+            Self::Socket(socket) => Some(&socket.watch),
+            Self::Http(http) => Some(&http.watch),
+            Self::RefreshCdn(cdn) => Some(&cdn.watch),
+        }
+    }
+
     /// Which plugin this is.
     #[must_use]
     pub fn kind(&self) -> PluginKind {
@@ -77,17 +95,32 @@ impl PluginConfig {
     }
 }
 
-/// `<plugin name="command">`: `prefix PATH suffix`.
+/// `<plugin name="command">`: `prefix PATH suffix`, or `prefix suffix` with many paths on standard input.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct CommandPlugin {
-    /// The program and its first arguments, as one string.
-    pub prefix: String,
-    /// Arguments behind the path, as one string; may be empty.
-    pub suffix: String,
+    /// The program.
+    pub program: String,
+    /// Its arguments before the path.
+    pub prefix: Vec<String>,
+    /// Its arguments behind the path.
+    pub suffix: Vec<String>,
+    /// How it gets the paths.
+    pub mode: CommandMode,
+    /// The end of `suffix` threw the output away: then not even its messages are wanted.
+    pub discards_output: bool,
     /// Whether a failure counts for nothing.
     pub ignore_error: bool,
-    /// Regular expressions of the paths it runs for; `None` is every path.
-    pub includes: Option<Vec<String>>,
+    /// What a path must match as a whole, one of them; `None` is every path.
+    pub includes: Option<Vec<Pattern>>,
+}
+
+/// How a command gets its paths.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum CommandMode {
+    /// One run for each path, which is an argument.
+    Path,
+    /// One run for many, which come on standard input, each with a NUL behind it.
+    Batch,
 }
 
 /// `<plugin name="socket">`.
@@ -104,9 +137,88 @@ pub struct SocketPlugin {
 pub struct HttpPlugin {
     /// Paths below this directory are posted.
     pub watch: PathBuf,
-    /// URL or host, and port, of each server.
-    pub destinations: Vec<(String, u16)>,
+    /// The servers.
+    pub destinations: Vec<HttpDestination>,
 }
+
+/// The port of a URL that names none.
+const HTTP_PORT: u16 = 80;
+
+/// A server that is told by POST.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct HttpDestination {
+    /// Its name or address; that of IPv6 without brackets.
+    pub host: String,
+    /// Its port.
+    pub port: u16,
+    /// Path and query of the URL, as they go into the request.
+    pub resource: String,
+    /// What is posted.
+    pub format: HttpFormat,
+}
+
+/// What is posted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum HttpFormat {
+    /// A form for each path.
+    Form,
+    /// A JSON document for many.
+    Json,
+}
+
+/// A regular expression of the file.
+#[derive(Debug, Clone)]
+pub struct Pattern {
+    source: String,
+    regex: Regex,
+}
+
+impl Pattern {
+    /// It, compiled.
+    #[must_use]
+    pub fn regex(&self) -> &Regex {
+        &self.regex
+    }
+
+    /// To be found anywhere in a path.
+    fn anywhere(source: &str) -> Result<Self, String> {
+        Self::compile(source, source)
+    }
+
+    /// To match a path as a whole.
+    fn whole(source: &str) -> Result<Self, String> {
+        Self::compile(source, &format!(r"\A(?:{source})\z"))
+    }
+
+    /// The original compares bytes, and its `.` matches any of them.
+    fn compile(source: &str, expression: &str) -> Result<Self, String> {
+        let source = text(source)?;
+        let compiled = RegexBuilder::new(expression)
+            .unicode(false)
+            .dot_matches_new_line(true)
+            .build();
+        compiled
+            .map(|regex| Self {
+                source: source.clone(),
+                regex,
+            })
+            .map_err(|error| {
+                let error = error.to_string();
+                let cause = error.lines().last().unwrap_or_default();
+                let cause = cause.trim_start_matches("error: ");
+                let shown = quote(&source);
+                format!("is no regular expression that can be used, {shown}: {cause}")
+            })
+    }
+}
+
+impl PartialEq for Pattern {
+    fn eq(&self, other: &Self) -> bool {
+        self.source == other.source && self.regex.as_str() == other.regex.as_str()
+    }
+}
+
+impl Eq for Pattern {}
 
 /// `<plugin name="refreshCDN">`.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -124,7 +236,7 @@ pub struct RefreshCdnPlugin {
     /// What the URLs begin with.
     pub base: String,
     /// The regular expression whose first capture belongs into the URL; `None` where `regex="false"`.
-    pub pattern: Option<String>,
+    pub pattern: Option<Pattern>,
 }
 
 /// A word that must not show up in a log.
@@ -202,29 +314,75 @@ fn command(
     filter: Option<&PatternsXml>,
     problems: &mut Problems<'_>,
 ) -> Option<CommandPlugin> {
-    let includes = filter.and_then(|filter| expressions(filter, problems));
+    let includes = filter.and_then(|filter| compiled_expressions(filter, problems));
     let param = child(at, "param", param, problems)?;
-    let prefix = problems.required(
-        param.at,
-        "prefix",
-        param.prefix.as_ref(),
-        "/usr/local/bin/script",
-        text,
-    );
-    let suffix = param
-        .suffix
-        .as_ref()
-        .map(|suffix| problems.value(suffix, text_or_empty));
+    let example = "/usr/local/bin/script";
+    let prefix = param.prefix.as_ref();
+    let prefix = problems.required(param.at, "prefix", prefix, example, program_words);
+    let suffix = param.suffix.as_ref();
+    let suffix = suffix.map(|suffix| problems.value(suffix, shell_words::split));
+    let suffix = suffix.unwrap_or_else(|| Some(ShellWords::default()));
+    for (attribute, words) in [(&param.prefix, &prefix), (&param.suffix, &suffix)] {
+        if let (Some(attribute), Some(words)) = (attribute, words) {
+            note_missing_shell(attribute, words, problems);
+        }
+    }
     let ignore_error = param
         .ignore_error
         .as_ref()
         .map(|ignore_error| problems.value(ignore_error, boolean));
+    let mode = param
+        .mode
+        .as_ref()
+        .map(|mode| problems.value(mode, command_mode));
+    let (prefix, suffix) = (prefix?, suffix?);
+    let discards_output = prefix.discards_output || suffix.discards_output;
+    let mut prefix = prefix.words.into_iter();
     Some(CommandPlugin {
-        prefix: prefix?,
-        suffix: suffix.unwrap_or_else(|| Some(String::new()))?,
+        program: prefix.next()?,
+        prefix: prefix.collect(),
+        suffix: suffix.words,
+        mode: mode.unwrap_or(Some(CommandMode::Path))?,
+        discards_output,
         ignore_error: ignore_error.unwrap_or(Some(true))?,
         includes,
     })
+}
+
+fn program_words(prefix: &str) -> Result<ShellWords, String> {
+    let words = shell_words::split(&text(prefix)?)?;
+    match words.words.first() {
+        Some(program) if !program.is_empty() => Ok(words),
+        _ => Err("names no program".to_owned()),
+    }
+}
+
+fn command_mode(mode: &str) -> Result<CommandMode, String> {
+    match mode {
+        "path" => Ok(CommandMode::Path),
+        "batch" => Ok(CommandMode::Batch),
+        _ => Err(format!("must be `path` or `batch`, not {}", quote(mode))),
+    }
+}
+
+/// Where words mean something else than to the shell of the original.
+fn note_missing_shell(attribute: &Attribute, words: &ShellWords, problems: &mut Problems<'_>) {
+    if problems.is_switched_off() {
+        return;
+    }
+    let Attribute { at, name, .. } = attribute;
+    if words.discards_output {
+        problems.warning(
+            *at,
+            format!("the redirection in `{name}` is taken for what it means, the output is thrown away; no shell is used"),
+        );
+    }
+    if let Some(c) = words.unexpanded {
+        problems.warning(
+            *at,
+            format!("`{c}` in `{name}` stands for itself; no shell is used that would expand it"),
+        );
+    }
 }
 
 fn socket(local_path: &SocketXml, problems: &mut Problems<'_>) -> Option<SocketPlugin> {
@@ -263,23 +421,93 @@ fn http(local_path: &HttpXml, problems: &mut Problems<'_>) -> Option<HttpPlugin>
         "/data",
         path,
     );
-    let destinations = destinations(
-        local_path.at,
-        &local_path.hosts,
-        problems,
-        |host, problems| {
-            problems.required(
-                host.at,
-                "url",
-                host.address.as_ref(),
-                "http://10.0.0.41/changed",
-                text,
-            )
-        },
-    );
+    child(local_path.at, "deshost", local_path.hosts.first(), problems)?;
+    let servers: Vec<_> = local_path
+        .hosts
+        .iter()
+        .map(|host| http_destination(host, problems))
+        .collect();
     Some(HttpPlugin {
         watch: watch?,
-        destinations: destinations?,
+        destinations: servers.into_iter().collect::<Option<_>>()?,
+    })
+}
+
+fn http_destination(host: &DestinationXml, problems: &mut Problems<'_>) -> Option<HttpDestination> {
+    let example = "http://10.0.0.41/changed";
+    let url = problems.required(host.at, "url", host.address.as_ref(), example, plain_url);
+    let format = host
+        .format
+        .as_ref()
+        .map(|format| problems.value(format, http_format));
+    let in_url = url.as_ref().and_then(|url| url.port);
+    let beside = match &host.port {
+        Some(attribute) => problems.value(attribute, port),
+        None => Some(HTTP_PORT),
+    };
+    // The original goes by the URL alone.
+    if let (Some(attribute), Some(in_url)) = (&host.port, in_url)
+        && beside.is_some_and(|beside| beside != in_url)
+    {
+        let text = format!("`port` has no effect: `url` names the port {in_url}");
+        problems.warning(attribute.at, text);
+    }
+    let PlainUrl { host, resource, .. } = url?;
+    Some(HttpDestination {
+        host,
+        port: in_url.or(beside)?,
+        resource,
+        format: format.unwrap_or(Some(HttpFormat::Form))?,
+    })
+}
+
+fn http_format(format: &str) -> Result<HttpFormat, String> {
+    match format {
+        "form" => Ok(HttpFormat::Form),
+        "json" => Ok(HttpFormat::Json),
+        _ => Err(format!("must be `form` or `json`, not {}", quote(format))),
+    }
+}
+
+/// The parts of a URL without encryption.
+struct PlainUrl {
+    host: String,
+    port: Option<u16>,
+    resource: String,
+}
+
+/// `http://host[:port][/path]`; without a scheme it is taken for one of these, as the original does.
+fn plain_url(url: &str) -> Result<PlainUrl, String> {
+    let url = text(url)?;
+    let rest = match url.split_once("://") {
+        Some(("http", rest)) => rest,
+        Some(("https", _)) => {
+            return Err(
+                "is https, which this plugin does not speak; write http:// of a proxy on this machine, or use the plugin `command` with mode=\"batch\" and curl"
+                    .to_owned(),
+            );
+        }
+        Some(_) => return Err(format!("must begin with http://, not {}", quote(&url))),
+        None => url.as_str(),
+    };
+    if !rest.is_ascii() || rest.contains([' ', '#']) {
+        let shown = quote(&url);
+        return Err(format!("is no URL: {shown}; write other characters as %XX"));
+    }
+    let end = rest.find(['/', '?']).unwrap_or(rest.len());
+    let (authority, resource) = rest.split_at(end);
+    let (host, number) = match authority.rsplit_once(':') {
+        Some((host, number)) if !number.contains(']') => (host, Some(port(number)?)),
+        _ => (authority, None),
+    };
+    let bare = host
+        .strip_prefix('[')
+        .and_then(|host| host.strip_suffix(']'));
+    let slash = if resource.starts_with('/') { "" } else { "/" };
+    Ok(PlainUrl {
+        host: plain_host(bare.unwrap_or(host))?,
+        port: number,
+        resource: format!("{slash}{resource}"),
     })
 }
 
@@ -344,7 +572,7 @@ fn refresh_cdn(
                         "match",
                         regex_url.pattern.as_ref(),
                         "site([/a-z]*)/",
-                        text,
+                        Pattern::anywhere,
                     )
                     .map(Some)
             } else {
@@ -380,6 +608,19 @@ fn refresh_cdn(
         base: base?,
         pattern: pattern?,
     })
+}
+
+/// The expressions of a filter, each to match whole; `None` if it is off.
+fn compiled_expressions(filter: &PatternsXml, problems: &mut Problems<'_>) -> Option<Vec<Pattern>> {
+    expressions(filter, problems)?;
+    let elements = filter.expressions.iter();
+    let compiled = elements.filter_map(|element| {
+        let expression = element.expression.as_ref()?;
+        // What is no text is told by now.
+        text(&expression.value).ok()?;
+        problems.value(expression, Pattern::whole)
+    });
+    Some(compiled.collect())
 }
 
 /// The expressions of a filter; `None` if it is off.

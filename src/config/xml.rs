@@ -198,13 +198,14 @@ pub(super) enum PluginKindXml {
     Unknown,
 }
 
-/// `<param>` of the command plugin.
+/// `<param>` of the command plugin; `mode` is ours.
 #[derive(Debug)]
 pub(super) struct CommandParamXml {
     pub(super) at: At,
     pub(super) prefix: Option<Attribute>,
     pub(super) suffix: Option<Attribute>,
     pub(super) ignore_error: Option<Attribute>,
+    pub(super) mode: Option<Attribute>,
 }
 
 /// `<localpath>` of the socket plugin.
@@ -223,12 +224,13 @@ pub(super) struct HttpXml {
     pub(super) hosts: Vec<DestinationXml>,
 }
 
-/// `<deshost>`: `ip` for the socket plugin, `url` for the http plugin.
+/// `<deshost>`: `ip` for the socket plugin, `url` and our `format` for the http plugin.
 #[derive(Debug)]
 pub(super) struct DestinationXml {
     pub(super) at: At,
     pub(super) address: Option<Attribute>,
     pub(super) port: Option<Attribute>,
+    pub(super) format: Option<Attribute>,
 }
 
 /// `<localpath>` of the refreshCDN plugin.

@@ -219,6 +219,7 @@ fn read_plugin(element: &mut Element<'_, '_, '_>) -> PluginXml {
                 prefix: param.attribute("prefix"),
                 suffix: param.attribute("suffix"),
                 ignore_error: param.attribute("ignoreError"),
+                mode: param.attribute("mode"),
             }),
             filter: element.child("filter", |filter| read_patterns(filter, "include")),
         },
@@ -232,7 +233,10 @@ fn read_plugin(element: &mut Element<'_, '_, '_>) -> PluginXml {
         Some("http") => PluginKindXml::Http(element.child("localpath", |local_path| HttpXml {
             at: local_path.at(),
             watch: local_path.attribute("watch"),
-            hosts: local_path.children("deshost", |host| read_destination(host, "url")),
+            hosts: local_path.children("deshost", |host| DestinationXml {
+                format: host.attribute("format"),
+                ..read_destination(host, "url")
+            }),
         })),
         Some("refreshCDN") => {
             PluginKindXml::RefreshCdn(element.child("localpath", read_refresh_cdn).map(Box::new))
@@ -269,6 +273,7 @@ fn read_destination(element: &mut Element<'_, '_, '_>, address: &'static str) ->
         at: element.at(),
         address: element.attribute(address),
         port: element.attribute("port"),
+        format: None,
     }
 }
 
