@@ -14,6 +14,8 @@ pub mod run;
 use completions::CompletionShell;
 use control::ControlCommand;
 
+use crate::config::PluginKind;
+
 /// Exit codes, as in sysexits.h.
 pub mod exit {
     /// Something failed.
@@ -81,6 +83,9 @@ pub struct RunArgs {
     /// Read this file
     #[arg(short, long, value_name = "FILE")]
     pub config: Option<PathBuf>,
+    /// Send nothing, only tell this plugin of every change (`-m` of the original)
+    #[arg(long, value_name = "PLUGIN", hide = true, value_parser = PluginKind::from_name)]
+    pub only_plugin: Option<PluginKind>,
     /// How.
     #[command(flatten)]
     pub how: HowArgs,

@@ -215,6 +215,10 @@ pub struct Snapshot {
     pub mirrors: Vec<MirrorSnapshot>,
     /// One entry for each remote of each mirror, by number.
     pub remotes: Vec<RemoteSnapshot>,
+    /// How often a plugin failed, or could not be told.
+    pub plugin_failures: u64,
+    /// Paths that no plugin was told of, for lack of room.
+    pub plugin_dropped: u64,
 }
 
 /// The watching side of a mirror at a moment.
@@ -321,6 +325,7 @@ impl Snapshot {
             return format!("held: {}: {cause}", mirror.source.display());
         }
         let what = match (&self.mirrors[..], self.remotes.len()) {
+            ([mirror], 0) => format!("changes of {}, to plugins alone", mirror.source.display()),
             ([mirror], 1) => format!("{} to {}", mirror.source.display(), self.remotes[0].target),
             ([mirror], remotes) => format!("{} to {remotes} remotes", mirror.source.display()),
             (mirrors, remotes) => format!("{} directories to {remotes} remotes", mirrors.len()),

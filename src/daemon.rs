@@ -13,18 +13,20 @@ use tokio::task::{JoinError, JoinSet};
 use tokio_util::sync::CancellationToken;
 use tracing::{error, info, warn};
 
-use crate::config::{Config, Loaded};
+use crate::config::{Config, ConfigError, PluginKind, Problem};
 use crate::control::{
     self, ControlEnd, ControlError, ControlHandle, Drift, LogControl, LogLevel, Notice, Reply,
     Request, Scope,
 };
 use crate::dbus::{self, BusAddress, Identity, Presence};
 use crate::mirror::{MirrorHandle, Question, Shared};
+use crate::plugin::Plugins;
 use crate::rsync::{find_program, version};
 use crate::systemd::ServiceManager;
 use crate::{message_id as id, sysctl};
 
 mod mirrors;
+mod plugins;
 mod request;
 
 use mirrors::Mirrors;
@@ -50,6 +52,8 @@ pub struct Options {
     pub initial_push: bool,
     /// Where state is kept between starts; `None` keeps none.
     pub state_dir: Option<PathBuf>,
+    /// Nothing is sent anywhere: this plugin alone is told of every change, also after a reload.
+    pub plugins_only: Option<PluginKind>,
     /// The bus it is controlled on.
     pub bus: Option<BusAddress>,
     /// The way to the log's level.
@@ -91,7 +95,11 @@ pub enum StartError {
 pub async fn run(config: Config, options: Options) -> Result<(), StartError> {
     let mut terminate = Terminate::new()?;
     let mut hang_up = signal(SignalKind::hangup())?;
-    let program = check_rsync().await?;
+    let program = if options.plugins_only.is_some() {
+        PathBuf::new()
+    } else {
+        check_rsync().await?
+    };
     raise_limits();
     let (
         control,
@@ -122,12 +130,14 @@ pub async fn run(config: Config, options: Options) -> Result<(), StartError> {
         children: Arc::new(Semaphore::new(options.children)),
         retry_period: config.retry_period,
         initial_push: options.initial_push,
+        plugins: Plugins::default(),
         board,
         state_dir: options.state_dir,
     };
     let mut daemon = Daemon {
         mirrors: Mirrors::new(shared),
         config_file: options.config_file,
+        plugins_only: options.plugins_only,
         debug: config.debug,
         log: options.log,
         service_manager,
@@ -258,6 +268,7 @@ fn raise_limits() {
 struct Daemon {
     mirrors: Mirrors,
     config_file: Option<PathBuf>,
+    plugins_only: Option<PluginKind>,
     /// `<debug>` of the configuration in force: what an administrator has set meanwhile stays as long as it does.
     debug: bool,
     log: Arc<dyn LogControl>,
@@ -278,7 +289,7 @@ impl Daemon {
             return Err(ControlError::InvalidArgument(refusal.into()));
         };
         let _reloading = self.service_manager.reloading();
-        match Config::load(file).and_then(Loaded::into_runnable) {
+        match load(file, self.plugins_only) {
             Ok((config, warnings)) => {
                 for warning in &warnings {
                     warn!("{warning}");
@@ -389,6 +400,22 @@ impl Daemon {
             Answered::Question
         });
     }
+}
+
+/// Reads a configuration that can be run.
+///
+/// # Errors
+/// Every problem of the file, or the plugin is not in it that alone is to be told.
+pub fn load(
+    file: &Path,
+    plugins_only: Option<PluginKind>,
+) -> Result<(Config, Vec<Problem>), ConfigError> {
+    let (config, warnings) = Config::load(file)?.into_runnable()?;
+    let config = match plugins_only {
+        None => config,
+        Some(kind) => config.into_plugins_only(file, kind)?,
+    };
+    Ok((config, warnings))
 }
 
 struct Terminate {

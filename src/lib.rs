@@ -17,6 +17,7 @@
 //!              │ Overflowed, Uncovered, RootGone        ▲                                        │
 //!              └────────────────────────────────────────┤   failed paths ─► fail queue ─┘ back when due
 //!  bus ─Request─► daemon ─Question─► mirror ─► lane     └── unreachable: the whole batch back, the lane backs off
+//!  plugins ◄─ paths that every remote has ◄─ lanes, mirrors
 //!  bus, service manager ◄─ Snapshot, Notice ◄─ board ◄─ lanes, mirrors
 //! ```
 //!
@@ -35,7 +36,7 @@
 //! 4. A tree subsumes its paths, and memory is bounded: too many dirty paths collapse to their common directories.
 //!    ([`dirty`])
 //! 5. Decisions are pure functions of state, event and `now`; tasks only carry them out.
-//! 6. No transfer result, no bus and no journal can end or block the daemon. A rejected reload changes nothing.
+//! 6. No transfer result, no bus, no journal and no plugin can end or block the daemon. A rejected reload changes nothing.
 //!    ([`daemon`], [`dbus`], [`journal`])
 //! 7. Nothing is deleted at a receiver unless the source root is the directory this mirror began with, and has an
 //!    entry. ([`lane::transfer`], [`mirror`])
@@ -52,8 +53,8 @@
 //! | program | [`cli`] |
 //! | composition root | [`daemon`] |
 //! | tasks | [`mirror`], [`lane::task`], [`lane::transfer`], [`lane::verify`], [`lane::context`] |
-//! | adapters, each the only user of its system interface | [`watch`] (inotify), [`rsync`] (children), [`resolve`] and [`links`] (the source), [`local_target`] (a target on this machine), [`dbus`] (the bus), [`systemd`] (the notify protocol), [`journal`] (the log), [`store`] (saved state), [`sysctl`] (the kernel's limits) |
-//! | policy, pure | [`lane`], [`dirty`], [`fail_queue`], [`saved`], [`rsync::args`], [`rsync::outcome`], [`config`] |
+//! | adapters, each the only user of its system interface | [`watch`] (inotify), [`rsync`] (children), [`resolve`] and [`links`] (the source), [`local_target`] (a target on this machine), [`plugin`] (who is told of it), [`dbus`] (the bus), [`systemd`] (the notify protocol), [`journal`] (the log), [`store`] (saved state), [`sysctl`] (the kernel's limits) |
+//! | policy, pure | [`lane`], [`dirty`], [`fail_queue`], [`saved`], [`plugin::owed`], [`plugin::queue`], [`rsync::args`], [`rsync::outcome`], [`config`] |
 //! | words | [`path`], [`change`], [`control`], [`message_id`] |
 
 pub mod change;
@@ -71,6 +72,7 @@ pub mod local_target;
 pub mod message_id;
 pub mod mirror;
 pub mod path;
+pub mod plugin;
 pub mod resolve;
 pub mod rsync;
 pub mod saved;

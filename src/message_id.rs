@@ -35,9 +35,11 @@ pub const DRIFT_FOUND: &str = "c48339951a9c40b781b75f60451e95b6";
 pub const CONFIGURATION_REJECTED: &str = "fb2d4bd2ba80446886a7170b9f4e4a64";
 /// The journal did not take messages in time, and some were lost.
 pub const JOURNAL_STALLED: &str = "9bb46599f9124548b6c8cf8f8add4707";
+/// A plugin could not be told of a path, or failed at it; mirroring is not affected.
+pub const PLUGIN_FAILED: &str = "dfbcc10fd73a4f96ae84f254921bc6d9";
 
 /// Each with its name.
-pub const ALL: [(&str, &str); 13] = [
+pub const ALL: [(&str, &str); 14] = [
     ("PATH_FAILED", PATH_FAILED),
     ("REMOTE_DOWN", REMOTE_DOWN),
     ("REMOTE_NEEDS_MENDING", REMOTE_NEEDS_MENDING),
@@ -51,4 +53,5 @@ pub const ALL: [(&str, &str); 13] = [
     ("DRIFT_FOUND", DRIFT_FOUND),
     ("CONFIGURATION_REJECTED", CONFIGURATION_REJECTED),
     ("JOURNAL_STALLED", JOURNAL_STALLED),
+    ("PLUGIN_FAILED", PLUGIN_FAILED),
 ];

@@ -26,6 +26,7 @@ use crate::lane::verify::Verified;
 use crate::links::LinkIndex;
 use crate::message_id as id;
 use crate::path::{Identity, RelPath, SourceRoot};
+use crate::plugin::{Plugins, Witness};
 use crate::saved::Key;
 use crate::store::Store;
 use crate::sysctl::{self, Limits};
@@ -60,6 +61,8 @@ pub struct Shared {
     pub retry_period: Duration,
     /// Whether the first thing is a push of everything.
     pub initial_push: bool,
+    /// Who is told of what was mirrored.
+    pub plugins: Plugins,
     /// Where everything is shown.
     pub board: Board,
     /// Where the lanes keep what must outlive the process.
@@ -295,6 +298,7 @@ struct Session<'a> {
     was_filled: bool,
     links: Arc<LinkIndex>,
     lanes: Vec<LaneHandle>,
+    witness: Option<Arc<Witness>>,
     tasks: JoinSet<()>,
     stop_lanes: CancellationToken,
     push_when_scanned: bool,
@@ -311,6 +315,12 @@ impl<'a> Session<'a> {
         let mut tasks = JoinSet::new();
         let stop_lanes = CancellationToken::new();
         let mut lanes = Vec::new();
+        let witness = Witness::new(
+            &shared.plugins,
+            &config.source,
+            &mirror.numbers,
+            &shared.board,
+        );
         for (remote, number) in config.remotes.iter().zip(&mirror.numbers) {
             let context = Context {
                 remote: remote.clone(),
@@ -326,6 +336,7 @@ impl<'a> Session<'a> {
             let shown = Shown {
                 number: *number,
                 board: shared.board.clone(),
+                witness: witness.clone(),
             };
             let paused = mirror.paused.contains(number);
             let store = shared.store_of(&config.source, &context.remote);
@@ -340,6 +351,7 @@ impl<'a> Session<'a> {
             was_filled: false,
             links,
             lanes,
+            witness,
             tasks,
             stop_lanes,
             push_when_scanned,
@@ -437,7 +449,8 @@ impl<'a> Session<'a> {
         let config = WatchConfig {
             source: source.clone(),
             switches: *switches,
-            one_file_system: remotes.iter().all(|remote| remote.params.one_file_system()),
+            one_file_system: !remotes.is_empty()
+                && remotes.iter().all(|remote| remote.params.one_file_system()),
         };
         Inotify.start(root, config, events)
     }
@@ -479,6 +492,9 @@ impl<'a> Session<'a> {
                     if let Some(inode) = change.linked {
                         self.links.note(&change.path, inode);
                     }
+                }
+                if let Some(witness) = &self.witness {
+                    witness.on_changes(&changes);
                 }
                 self.tell_changes(changes).await;
             }

@@ -188,7 +188,7 @@ fn a_remote_has_the_settings_of_the_file_unless_it_has_its_own() {
 fn what_cannot_be_done_yet_is_valid_all_the_same() {
     let loaded = Config::load(&fixtures().join("bad/not-yet.xml")).expect("the file is valid");
     let config = &loaded.config;
-    assert_eq!(loaded.unsupported().len(), 5);
+    assert_eq!(loaded.unsupported().len(), 3);
     assert_eq!(
         config.filter.as_ref().expect("it is on").excludes,
         [r"(.*)\.svn"]

@@ -12,6 +12,8 @@ const LAYERS: &[&[&str]] = &[
         "dirty",
         "fail_queue",
         "saved",
+        "plugin::owed",
+        "plugin::queue",
         "rsync::args",
         "rsync::ended",
         "rsync::itemized",
@@ -22,6 +24,7 @@ const LAYERS: &[&[&str]] = &[
     &[
         "links",
         "local_target",
+        "plugin",
         "resolve",
         "watch",
         "rsync",

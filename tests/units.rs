@@ -347,7 +347,7 @@ fn every_entry_says_what_happened_and_what_to_do() {
             assert!(line.chars().count() <= 80, "{name}: {line}");
         }
         for field in text.split('@').skip(1).step_by(2) {
-            let known = ["MIRROR", "REMOTE", "PATH", "EXIT"];
+            let known = ["MIRROR", "REMOTE", "PATH", "EXIT", "PLUGIN"];
             let field = field.strip_prefix("SERSYNC_");
             assert!(field.is_some_and(|field| known.contains(&field)), "{name}");
         }

@@ -8,7 +8,7 @@ use std::time::Duration;
 use tracing::{error, warn};
 
 use super::{HowArgs, RunArgs, YesNo, exit, instance_file, instance_name};
-use crate::config::{Config, Loaded};
+use crate::config::{Config, PluginKind};
 use crate::journal::Journal;
 use crate::{daemon, journal, message_id};
 
@@ -26,7 +26,7 @@ pub fn run(args: &RunArgs) -> ExitCode {
         },
         (None, None) => return refuse(exit::USAGE, "give an instance or --config FILE"),
     };
-    let (config, warnings) = match Config::load(&file).and_then(Loaded::into_runnable) {
+    let (config, warnings) = match daemon::load(&file, args.only_plugin) {
         Ok(runnable) => runnable,
         Err(error) => {
             let _journal = journal::start(false);
@@ -48,6 +48,7 @@ pub fn run(args: &RunArgs) -> ExitCode {
         instance,
         file: Some(file),
         bus,
+        plugins_only: args.only_plugin,
         args: &args.how,
     };
     serve(config, how, &journal)
@@ -70,6 +71,7 @@ pub fn mirror(source: &Path, targets: &[OsString], how: &HowArgs) -> ExitCode {
                 instance: name_of(&source),
                 file: None,
                 bus: NO_BUS,
+                plugins_only: None,
                 args: how,
             };
             serve(config, how, &journal)
@@ -95,6 +97,7 @@ struct How<'a> {
     file: Option<PathBuf>,
     /// The bus, unless the arguments name another.
     bus: &'static str,
+    plugins_only: Option<PluginKind>,
     args: &'a HowArgs,
 }
 
@@ -115,6 +118,7 @@ fn serve(config: Config, how: How<'_>, journal: &Journal) -> ExitCode {
         children: how.args.processes.into(),
         initial_push: how.args.initial == YesNo::Yes,
         state_dir: how.args.state_dir.clone().or_else(state_dir_of_the_unit),
+        plugins_only: how.plugins_only,
         bus,
         log: journal.control(),
     };

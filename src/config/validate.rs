@@ -45,7 +45,7 @@ pub(super) fn validate(head: &HeadXml, converted: bool, problems: &mut Problems<
     let fail_log = sersync.and_then(|sersync| sersync.fail_log.as_ref());
     let (fail_log_path, retry_period) = fail_log_settings(fail_log, problems);
     let started_plugins = started_plugins(head, sersync, problems);
-    Config {
+    let config = Config {
         mirrors: sersync
             .map(|sersync| mirrors(sersync, switches, converted, problems))
             .unwrap_or_default(),
@@ -56,6 +56,32 @@ pub(super) fn validate(head: &HeadXml, converted: bool, problems: &mut Problems<
         crontab: sersync.and_then(|sersync| crontab(sersync.crontab.as_ref()?, problems)),
         plugins: plugins(head, &started_plugins, problems),
         started_plugins,
+    };
+    plugins_elsewhere(head, &config, problems);
+    config
+}
+
+/// A plugin that is started for a directory in which nothing is mirrored.
+fn plugins_elsewhere(head: &HeadXml, config: &Config, problems: &mut Problems<'_>) {
+    for plugin in config.plugins_to_run() {
+        let Some(watch) = plugin.watch() else {
+            continue;
+        };
+        let mut sources = config.mirrors.iter().map(|mirror| &mirror.source);
+        let is_elsewhere = !config.mirrors.is_empty()
+            && sources.all(|source| !source.starts_with(watch) && !watch.starts_with(source));
+        let mut elements = head.plugins.iter();
+        let element = elements.find(|element| plugin::kind_of(element) == Some(plugin.kind()));
+        if let Some(element) = element.filter(|_| is_elsewhere) {
+            problems.warning(
+                element.at,
+                format!(
+                    "the plugin `{}` is told nothing: its `watch` {} is in no `localpath`",
+                    plugin.kind().name(),
+                    quote(&watch.to_string_lossy())
+                ),
+            );
+        }
     }
 }
 
@@ -203,13 +229,6 @@ fn started_plugins(
                 format!("the plugin `{0}` is started but not defined; write <plugin name=\"{0}\"> in `head`", kind.name()),
             );
         }
-        problems.unsupported(
-            switch.at,
-            format!(
-                "the plugin `{}` is not carried out by this version yet; write start=\"false\"",
-                kind.name()
-            ),
-        );
         started.push(kind);
     }
     started

@@ -12,10 +12,13 @@ use crate::local_target;
 use crate::mirror::{MirrorHandle, MirrorTask, Shared};
 use crate::path::RelPath;
 
+use super::plugins::RunningPlugins;
+
 /// See the module.
 pub struct Mirrors {
     running: Vec<Running>,
     tasks: JoinSet<()>,
+    plugins: RunningPlugins,
     shared: Shared,
     next_number: u32,
 }
@@ -33,6 +36,7 @@ impl Mirrors {
         Self {
             running: Vec::new(),
             tasks: JoinSet::new(),
+            plugins: RunningPlugins::default(),
             shared,
             next_number: 1,
         }
@@ -47,10 +51,12 @@ impl Mirrors {
     pub async fn apply(&mut self, config: Config) {
         let stays = |mirror: &MirrorConfig| config.mirrors.contains(mirror);
         let same_period = self.shared.retry_period == config.retry_period;
+        let plugins = config.plugins_to_run();
+        let same = same_period && self.plugins.are(&plugins);
         let (kept, ended): (Vec<_>, Vec<_>) = self
             .running
             .drain(..)
-            .partition(|running| same_period && stays(&running.config));
+            .partition(|running| same && stays(&running.config));
         for Running { config, stop, .. } in &ended {
             let source = config.source.display();
             info!(SERSYNC_MIRROR = %source, "no longer mirroring {source}");
@@ -63,6 +69,7 @@ impl Mirrors {
             }
         }
         self.running = kept;
+        self.plugins.apply(plugins, &mut self.shared).await;
         self.shared.retry_period = config.retry_period;
         let mirrors = config.mirrors.into_iter();
         let fresh: Vec<MirrorConfig> = mirrors
@@ -87,6 +94,9 @@ impl Mirrors {
     }
 
     fn start(&mut self, config: MirrorConfig, numbers: Vec<u32>) {
+        if config.remotes.is_empty() {
+            info!("telling plugins of {}", config.source.display());
+        }
         for remote in &config.remotes {
             info!("mirroring {} to {}", config.source.display(), remote.target);
             if matches!(remote.target, Target::Local { .. })
@@ -220,6 +230,7 @@ impl Mirrors {
         while let Some(ended) = self.tasks.join_next().await {
             pass_panic_on(ended);
         }
+        self.plugins.end().await;
     }
 }
 

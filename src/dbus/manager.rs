@@ -257,6 +257,18 @@ impl Manager {
         self.sum(|snapshot| snapshot.mirrors.iter().map(|mirror| mirror.overflows).sum())
     }
 
+    /// How often a plugin failed, or could not be told.
+    #[zbus(property)]
+    fn plugin_failures(&self) -> u64 {
+        self.control.snapshot().plugin_failures
+    }
+
+    /// Paths that no plugin was told of, because too many waited.
+    #[zbus(property)]
+    fn plugin_dropped(&self) -> u64 {
+        self.control.snapshot().plugin_dropped
+    }
+
     /// When the oldest pending change was seen, in microseconds since the epoch; 0 if there is none.
     #[zbus(property, name = "OldestPendingUSec")]
     fn oldest_pending_usec(&self) -> u64 {

@@ -16,6 +16,7 @@ use crate::change::Change;
 use crate::control::{Board, FailedPath, Notice, RemoteSnapshot};
 use crate::dirty::Route;
 use crate::path::RelPath;
+use crate::plugin::Witness;
 use crate::rsync::{Forms, Standby};
 use crate::store::Store;
 
@@ -83,6 +84,8 @@ pub struct Shown {
     pub number: u32,
     /// Where.
     pub board: Board,
+    /// Hears what was synced, for the plugins.
+    pub witness: Option<Arc<Witness>>,
 }
 
 /// See the module.
@@ -262,8 +265,14 @@ impl LaneTask {
         };
         let (context, halt) = (Arc::clone(&self.context), self.halt.clone());
         let route = job.route;
+        let (witness, remote) = (self.shown.witness.clone(), self.shown.number);
         self.jobs.spawn(async move {
-            Finished::Job(route, Box::new(execute(context, job, standby, halt).await))
+            let started = Instant::now();
+            let report = execute(context, job, standby, halt).await;
+            if let Some(witness) = witness {
+                witness.on_synced(remote, started, &report.synced);
+            }
+            Finished::Job(route, Box::new(report))
         });
     }
 

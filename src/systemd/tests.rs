@@ -27,6 +27,7 @@ fn snapshot(is_watched: bool, missing: Option<&str>, pending: u64) -> Snapshot {
             percent: 100,
             ..RemoteSnapshot::default()
         }],
+        ..Snapshot::default()
     }
 }
 

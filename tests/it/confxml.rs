@@ -20,6 +20,8 @@ pub struct Confxml {
     pub port: u16,
     /// Entries of the `inotify` element and their `start` values.
     pub switches: Vec<(&'static str, bool)>,
+    /// The plugins that are started: their names, and what stands in their definitions.
+    pub plugins: Vec<(&'static str, String)>,
 }
 
 /// One `localpath`: a source and where it goes.
@@ -61,6 +63,7 @@ impl Confxml {
             auth: None,
             port,
             switches: vec![("attrib", true)],
+            plugins: Vec::new(),
         }
     }
 
@@ -89,9 +92,17 @@ impl Confxml {
             self.port
         );
         xml.extend_from_slice(port.as_bytes());
-        xml.extend_from_slice(
-            b"      <timeout start=\"true\" time=\"100\"/>\n    </rsync>\n  </sersync>\n</head>\n",
-        );
+        xml.extend_from_slice(b"      <timeout start=\"true\" time=\"100\"/>\n    </rsync>\n");
+        for (name, _) in &self.plugins {
+            let start = format!("    <plugin start=\"true\" name=\"{name}\"/>\n");
+            xml.extend_from_slice(start.as_bytes());
+        }
+        xml.extend_from_slice(b"  </sersync>\n");
+        for (name, definition) in &self.plugins {
+            let plugin = format!("  <plugin name=\"{name}\">{definition}</plugin>\n");
+            xml.extend_from_slice(plugin.as_bytes());
+        }
+        xml.extend_from_slice(b"</head>\n");
         fs::write(&self.file, xml)
     }
 }

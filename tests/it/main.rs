@@ -33,6 +33,7 @@ mod first_push;
 mod idle;
 mod isolation;
 mod kinds;
+mod plugins;
 mod random;
 mod safety;
 mod signals;
