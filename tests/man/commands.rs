@@ -29,12 +29,17 @@ fn every_command_is_in_the_manual_with_just_its_options() {
     let mut program = Cli::command();
     program.build();
     let commands = program.get_subcommands().map(|command| {
-        let options = command.get_arguments().filter_map(|arg| arg.get_long());
+        let options = shown(command).filter_map(|arg| arg.get_long());
         let options = options.filter(|option| !matches!(*option, "help" | "version"));
         let options: BTreeSet<_> = options.map(ToOwned::to_owned).collect();
         (command.get_name().to_owned(), options)
     });
     assert_eq!(described, commands.collect());
+}
+
+/// What `--help` shows.
+fn shown(command: &clap::Command) -> impl Iterator<Item = &clap::Arg> {
+    command.get_arguments().filter(|arg| !arg.is_hide_set())
 }
 
 #[test]
@@ -54,7 +59,7 @@ fn every_option_is_explained_with_its_letter() {
     let mut program = Cli::command();
     program.build();
     let all = program.get_subcommands().chain([&program]);
-    let options = all.flat_map(clap::Command::get_arguments);
+    let options = all.flat_map(shown);
     let known = options.filter_map(|arg| Some((arg.get_long()?.to_owned(), arg.get_short())));
     assert_eq!(described, known.collect());
 }
