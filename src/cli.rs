@@ -57,7 +57,8 @@ pub enum Command {
     Mirror {
         /// The directory
         source: PathBuf,
-        /// An absolute path, `HOST::MODULE`, or `rsync://HOST/MODULE`; with USER@, :PORT and /PATH where they are needed
+        /// An absolute path, `HOST::MODULE`, `rsync://HOST/MODULE`, `HOST:/PATH` or `ssh://HOST/PATH` (over ssh); with USER@,
+        /// :PORT and /PATH where they are needed
         #[arg(required = true)]
         targets: Vec<OsString>,
         /// How.

@@ -23,6 +23,7 @@ pub mod plugin;
 mod problem;
 mod remote;
 mod shell_words;
+mod ssh;
 mod suggest;
 mod target;
 mod validate;
@@ -32,6 +33,7 @@ mod xml;
 pub use params::Params;
 pub use plugin::{PluginConfig, PluginKind};
 pub use problem::{ConfigError, Position, Problem, Severity};
+pub use ssh::SshOptions;
 pub use target::Target;
 
 use escape::Escaped;

@@ -127,6 +127,7 @@ pub async fn run(config: Config, options: Options) -> Result<(), StartError> {
     }
     let shared = Shared {
         program,
+        sockets: Arc::default(),
         children: Arc::new(Semaphore::new(options.children)),
         retry_period: config.retry_period,
         initial_push: options.initial_push,

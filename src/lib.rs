@@ -53,8 +53,8 @@
 //! | program | [`cli`] |
 //! | composition root | [`daemon`] |
 //! | tasks | [`mirror`], [`lane::task`], [`lane::transfer`], [`lane::verify`], [`lane::context`] |
-//! | adapters, each the only user of its system interface | [`watch`] (inotify), [`rsync`] (children), [`resolve`] and [`links`] (the source), [`local_target`] (a target on this machine), [`plugin`] (who is told of it), [`dbus`] (the bus), [`systemd`] (the notify protocol), [`journal`] (the log), [`store`] (saved state), [`sysctl`] (the kernel's limits) |
-//! | policy, pure | [`lane`], [`dirty`], [`fail_queue`], [`saved`], [`plugin::owed`], [`plugin::queue`], [`rsync::args`], [`rsync::outcome`], [`config`] |
+//! | adapters, each the only user of its system interface | [`watch`] (inotify), [`rsync`] (children), [`ssh`] (shared connections), [`resolve`] and [`links`] (the source), [`local_target`] (a target on this machine), [`plugin`] (who is told of it), [`dbus`] (the bus), [`systemd`] (the notify protocol), [`journal`] (the log), [`store`] (saved state), [`sysctl`] (the kernel's limits) |
+//! | policy, pure | [`lane`], [`dirty`], [`fail_queue`], [`saved`], [`plugin::owed`], [`plugin::queue`], [`rsync::args`], [`rsync::outcome`], [`ssh::args`], [`config`] |
 //! | words | [`path`], [`change`], [`control`], [`message_id`] |
 
 pub mod change;
@@ -76,6 +76,7 @@ pub mod plugin;
 pub mod resolve;
 pub mod rsync;
 pub mod saved;
+pub mod ssh;
 pub mod store;
 pub mod sysctl;
 pub mod systemd;

@@ -29,6 +29,7 @@ use crate::path::{Identity, RelPath, SourceRoot};
 use crate::plugin::{Plugins, Witness};
 use crate::saved::Key;
 use crate::store::Store;
+use crate::ssh;
 use crate::sysctl::{self, Limits};
 use crate::watch::inotify::Inotify;
 use crate::watch::{WatchConfig, Watcher, Watching};
@@ -55,6 +56,8 @@ const PULSE: u64 = 0;
 pub struct Shared {
     /// The rsync program.
     pub program: PathBuf,
+    /// Where connections over ssh have their sockets.
+    pub sockets: Arc<ssh::Sockets>,
     /// At most so many children.
     pub children: Arc<Semaphore>,
     /// See [`crate::config::Config::retry_period`].
@@ -329,6 +332,7 @@ impl<'a> Session<'a> {
                 deletes: config.switches.delete && config.switches.move_from,
                 links: Arc::clone(&links),
                 program: shared.program.clone(),
+                ssh: ssh::Connection::to(remote, &shared.sockets),
                 children: Arc::clone(&shared.children),
                 stop: stop_lanes.clone(),
                 progress: watch::Sender::new(100),

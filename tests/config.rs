@@ -185,10 +185,47 @@ fn a_remote_has_the_settings_of_the_file_unless_it_has_its_own() {
 }
 
 #[test]
+fn remotes_over_ssh_and_others_stand_side_by_side() {
+    let load = |name: &str| {
+        let loaded = Config::load(&fixtures().join("good").join(name)).expect(name);
+        loaded.config.mirrors[0].remotes.clone()
+    };
+    let remotes = load("ssh.xml");
+    let Target::Ssh { options, .. } = &remotes[0].target else {
+        panic!("{} is not over ssh", remotes[0].target);
+    };
+    assert_eq!(options.identity.as_deref(), Some("/root/.ssh/id_sersync"));
+    assert_eq!(
+        options.known_hosts.as_deref(),
+        Some("/etc/sersync/known hosts")
+    );
+    let shown: Vec<String> = remotes.iter().map(|r| r.target.to_string()).collect();
+    assert_eq!(
+        shown,
+        [
+            "ssh://root@10.0.0.41:2222/backup/data",
+            "ssh://backup@10.0.0.42:2223/backup/it's $(mine)",
+            "10.0.0.43::m",
+            "rsync://other@10.0.0.44:874/m",
+        ],
+        "the port of the file is ssh's, so it is not that of the daemons"
+    );
+    assert_eq!(remotes[3].params.args(), ["-aH"]);
+    let shown: Vec<String> = load("ssh-for-one.xml")
+        .iter()
+        .map(|remote| remote.target.to_string())
+        .collect();
+    assert_eq!(
+        shown,
+        ["rsync://10.0.0.41:874/backup", "root@10.0.0.42:/backup"]
+    );
+}
+
+#[test]
 fn what_cannot_be_done_yet_is_valid_all_the_same() {
     let loaded = Config::load(&fixtures().join("bad/not-yet.xml")).expect("the file is valid");
     let config = &loaded.config;
-    assert_eq!(loaded.unsupported().len(), 3);
+    assert_eq!(loaded.unsupported().len(), 2);
     assert_eq!(
         config.filter.as_ref().expect("it is on").excludes,
         [r"(.*)\.svn"]

@@ -19,6 +19,7 @@ const LAYERS: &[&[&str]] = &[
         "rsync::itemized",
         "rsync::outcome",
         "rsync::progress",
+        "ssh::args",
     ],
     &["lane"],
     &[
@@ -28,6 +29,7 @@ const LAYERS: &[&[&str]] = &[
         "resolve",
         "watch",
         "rsync",
+        "ssh",
         "systemd",
         "sysctl",
         "dbus",

@@ -21,7 +21,8 @@ impl Config {
     /// The configuration of `sersync mirror SOURCE TARGET…`: everything is mirrored, modes and times included.
     ///
     /// A relative source is taken from the working directory. A target is an absolute path,
-    /// `[user@]host::module[/path]` or `rsync://[user@]host[:port]/module[/path]`.
+    /// `[user@]host::module[/path]`, `rsync://[user@]host[:port]/module[/path]`, `[user@]host:/path` or
+    /// `ssh://[user@]host[:port]/path`.
     ///
     /// # Errors
     ///
@@ -71,7 +72,7 @@ fn read_targets(targets: &[OsString], problems: &mut Problems<'_>) -> Vec<Target
     if targets.is_empty() {
         problems.error(
             NOWHERE,
-            "no target; write an absolute path, host::module or rsync://host/module",
+            "no target; write an absolute path, host::module, rsync://host/module or host:/path",
         );
     }
     let mut read = Vec::new();
@@ -123,7 +124,7 @@ mod tests {
 
     #[test]
     fn every_problem_of_a_command_line_comes_at_once() {
-        let targets = ["data".into(), "root@host:/x".into(), "/data/copy".into()];
+        let targets = ["data".into(), "root@host:x".into(), "/data/copy".into()];
         let error = Config::for_mirror(Path::new("/data"), &targets).unwrap_err();
         assert_eq!(error.problems().len(), 3, "{error}");
         let error = Config::for_mirror(Path::new("../data"), &[]).unwrap_err();

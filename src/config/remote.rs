@@ -6,8 +6,9 @@ use std::time::Duration;
 use super::RemoteConfig;
 use super::params::{Params, Remark};
 use super::problem::{Problems, Severity};
+use super::ssh::SshOptions;
 use super::target::{Login, Target, not_default, user};
-use super::values::{boolean, module, path, port, seconds};
+use super::values::{boolean, module, path, path_over_ssh, port, seconds};
 use super::xml::{AuthXml, ParamsXml, RemoteXml, RsyncXml};
 
 /// `commonParams` of the stock file.
@@ -24,6 +25,7 @@ pub(super) struct RsyncSettings {
     port: Option<u16>,
     timeout: Duration,
     ssh: bool,
+    ssh_options: SshOptions,
 }
 
 #[derive(Debug, Clone)]
@@ -34,9 +36,12 @@ struct Auth {
 
 impl RsyncSettings {
     pub(super) fn validate(rsync: Option<&RsyncXml>, problems: &mut Problems<'_>) -> Self {
-        let ssh = rsync.and_then(|rsync| rsync.ssh.as_ref());
-        let ssh = ssh.is_some_and(|ssh| problems.start(ssh));
+        let ssh_xml = rsync.and_then(|rsync| rsync.ssh.as_ref());
+        let ssh = ssh_xml.is_some_and(|ssh| problems.start(&ssh.switch));
         Self {
+            ssh_options: ssh_xml.map_or_else(SshOptions::default, |ssh| {
+                SshOptions::validate(ssh, problems)
+            }),
             params: common_params(rsync, problems),
             auth: rsync.and_then(|rsync| auth(rsync.auth.as_ref()?, ssh, problems)),
             port: rsync.and_then(|rsync| {
@@ -198,10 +203,11 @@ fn network_target(
     );
     let port = match &remote.port {
         Some(own) => problems.value(own, port),
-        None => rsync.port,
+        // The port of the file is that of the kind of remotes that the file is about.
+        None => rsync.port.filter(|_| ssh == rsync.ssh),
     };
     if ssh {
-        ssh_target(remote, login, port, problems)
+        ssh_target(remote, rsync, login, port, problems)
     } else {
         daemon_target(remote, rsync, login, port, problems)
     }
@@ -268,15 +274,11 @@ fn daemon_target(
 
 fn ssh_target(
     remote: &RemoteXml,
+    rsync: &RsyncSettings,
     login: Option<Login>,
     port: Option<u16>,
     problems: &mut Problems<'_>,
 ) -> Option<Target> {
-    let at = remote.ssh.as_ref().map_or(remote.at, |ssh| ssh.at);
-    problems.unsupported(
-        at,
-        "ssh is not carried out by this version yet; use a module of an rsync daemon",
-    );
     if let Some(file) = &remote.password_file {
         problems.error(
             file.at,
@@ -288,7 +290,7 @@ fn ssh_target(
         "name",
         remote.name.as_ref(),
         "/backup/data",
-        path,
+        path_over_ssh,
     );
     let own_user = remote
         .users
@@ -309,5 +311,6 @@ fn ssh_target(
         path: path?,
         port,
         user: own_user.or(user_in_ip),
+        options: rsync.ssh_options.clone(),
     })
 }

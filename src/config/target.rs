@@ -8,7 +8,8 @@ use std::path::{Path, PathBuf};
 
 use super::escape::Escaped;
 use super::quote;
-use super::values::{absolute_path, module, port, refuse_control_characters};
+use super::ssh::SshOptions;
+use super::values::{absolute_path, any_path_over_ssh, module, port, refuse_control_characters};
 
 /// rsync's own port.
 const RSYNC_PORT: u16 = 873;
@@ -37,7 +38,7 @@ pub enum Target {
         /// Where the files go.
         path: PathBuf,
     },
-    /// A directory of another machine, over ssh. Not carried out yet, see [`Loaded::unsupported`](super::Loaded).
+    /// A directory of another machine, over ssh.
     Ssh {
         /// Host name or address, without brackets.
         host: String,
@@ -47,6 +48,8 @@ pub enum Target {
         port: Option<u16>,
         /// `None` leaves it to ssh.
         user: Option<String>,
+        /// How ssh logs in.
+        options: SshOptions,
     },
 }
 
@@ -94,6 +97,7 @@ impl fmt::Display for Target {
                 path,
                 port: None,
                 user,
+                ..
             } => {
                 write!(f, "{}:{}", login(user, host), Escaped::path(path))
             }
@@ -102,6 +106,7 @@ impl fmt::Display for Target {
                 path,
                 port: Some(port),
                 user,
+                ..
             } => {
                 write!(
                     f,
@@ -115,7 +120,8 @@ impl fmt::Display for Target {
 }
 
 impl Target {
-    /// Reads a target of the command line: `/path`, `[user@]host::module[/path]` or `rsync://[user@]host[:port]/module`.
+    /// Reads a target of the command line: `/path`, `[user@]host::module[/path]`, `rsync://[user@]host[:port]/module`,
+    /// `[user@]host:/path` or `ssh://[user@]host[:port]/path`.
     ///
     /// The error is the rest of a sentence that begins with the target.
     pub(super) fn from_argument(argument: &OsStr) -> Result<Self, String> {
@@ -129,14 +135,14 @@ impl Target {
         if let Some(url) = text.strip_prefix("rsync://") {
             return Self::from_url(url);
         }
+        if let Some(url) = text.strip_prefix("ssh://") {
+            return Self::from_ssh_url(url);
+        }
         match split_at_colon(text) {
             Some((login, rest)) if rest.starts_with("::") => Self::daemon(login, &rest[2..], None),
-            Some(_) => Err(
-                "goes over ssh, which this version cannot do yet; use a module of an rsync daemon: host::module"
-                    .to_owned(),
-            ),
+            Some((login, rest)) => Self::ssh(login, &rest[1..], None),
             None => Err(format!(
-                "is neither an absolute path nor a remote; write `/{}`, host::module or rsync://host/module",
+                "is neither an absolute path nor a remote; write `/{}`, host::module, rsync://host/module or host:/path",
                 Escaped::text(text.trim_start_matches("./"))
             )),
         }
@@ -152,6 +158,32 @@ impl Target {
             ),
             None => Self::daemon(login, module, None),
         }
+    }
+
+    fn from_ssh_url(url: &str) -> Result<Self, String> {
+        let at = url.find('/').unwrap_or(url.len());
+        let (login, path) = url.split_at(at);
+        match split_at_colon(login) {
+            Some((login, text)) => Self::ssh(
+                login,
+                path,
+                Some(port(&text[1..]).map_err(|e| format!("has a port that {e}"))?),
+            ),
+            None => Self::ssh(login, path, None),
+        }
+    }
+
+    fn ssh(login: &str, path: &str, port: Option<u16>) -> Result<Self, String> {
+        let Login { user, host } =
+            Login::parse(login).map_err(|reason| format!("has a host that {reason}"))?;
+        let path = any_path_over_ssh(path).map_err(|reason| format!("has a path that {reason}"))?;
+        Ok(Self::Ssh {
+            host,
+            path,
+            port,
+            user,
+            options: SshOptions::default(),
+        })
     }
 
     fn daemon(login: &str, module_and_path: &str, port: Option<u16>) -> Result<Self, String> {
@@ -273,6 +305,9 @@ mod tests {
             "[fe80::1%eth0]::m",
             "rsync://u@[::1]:874/m",
             "主机.local::m",
+            "root@10.0.0.41:/backup/data",
+            "[::1]:/x y",
+            "ssh://u@host:2222/data",
         ] {
             assert_eq!(shown(argument), argument);
         }
@@ -287,9 +322,11 @@ mod tests {
     }
 
     #[test]
-    fn ssh_and_relative_targets_are_refused_with_what_to_write() {
-        assert!(shown("root@host:/data").starts_with("goes over ssh"));
-        assert!(shown("host:data").starts_with("goes over ssh"));
+    fn relative_targets_are_refused_with_what_to_write() {
+        assert!(shown("host:data").contains("write `/data`"));
+        assert!(shown("host:").contains("has a path that is empty"));
+        assert!(shown("ssh://host").contains("has a path that is empty"));
+        assert!(shown("host:/data/*").contains("wildcards"));
         assert!(shown("backup/data").contains("write `/backup/data`"));
         assert!(shown("./a::b").contains("neither"));
     }
@@ -302,8 +339,9 @@ mod tests {
         assert!(shown("host::").contains("has a module that is empty"));
         assert!(shown("rsync://host").contains("has a module that is empty"));
         assert!(shown("rsync://host:x/m").contains("has a port that must be"));
+        assert!(shown("ssh://host:x/m").contains("has a port that must be"));
         assert!(
-            shown("u:p@host::m").contains("ssh"),
+            shown("u:p@host::m").contains("has a path that"),
             "a colon in a user name is not rsync's"
         );
         assert!(Login::parse("1:2:3").is_err());

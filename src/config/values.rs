@@ -121,6 +121,23 @@ pub(super) fn path(text: &str) -> Result<PathBuf, String> {
     absolute_path(Path::new(text))
 }
 
+/// The absolute path of a directory at a receiver over ssh, as a configuration file has it.
+pub(super) fn path_over_ssh(text: &str) -> Result<PathBuf, String> {
+    refuse_control_characters(text)?;
+    any_path_over_ssh(text)
+}
+
+/// As before, also with control characters.
+pub(super) fn any_path_over_ssh(text: &str) -> Result<PathBuf, String> {
+    if text.contains(['*', '?', '[', ']']) {
+        return Err(format!(
+            "must not hold wildcards, which the receiver would expand: {}",
+            quote(text)
+        ));
+    }
+    absolute_path(Path::new(text))
+}
+
 /// An absolute path without `.`, `..`, doubled and trailing slashes.
 pub(super) fn absolute_path(path: &Path) -> Result<PathBuf, String> {
     let bytes = path.as_os_str().as_bytes();

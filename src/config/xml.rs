@@ -123,7 +123,7 @@ pub(super) struct RsyncXml {
     pub(super) auth: Option<AuthXml>,
     pub(super) port: Option<UserDefinedPortXml>,
     pub(super) timeout: Option<TimeoutXml>,
-    pub(super) ssh: Option<SwitchXml>,
+    pub(super) ssh: Option<SshXml>,
 }
 
 /// `<commonParams>`.
@@ -153,6 +153,15 @@ pub(super) struct UserDefinedPortXml {
 pub(super) struct TimeoutXml {
     pub(super) switch: SwitchXml,
     pub(super) time: Option<Attribute>,
+}
+
+/// `<ssh>`. All but `start` are ours.
+#[derive(Debug)]
+pub(super) struct SshXml {
+    pub(super) switch: SwitchXml,
+    pub(super) identity: Option<Attribute>,
+    pub(super) known_hosts: Option<Attribute>,
+    pub(super) options: Option<Attribute>,
 }
 
 /// `<failLog>`; the period is in minutes.

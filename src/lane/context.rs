@@ -13,7 +13,10 @@ use crate::fail_queue::Failure;
 use crate::links::LinkIndex;
 use crate::local_target;
 use crate::path::{Identity, SourceRoot};
-use crate::rsync::{self, Forms, Launch, Names, Outcome, Pace, RunKind, Standby, args, judge};
+use crate::rsync::{
+    self, Ended, Forms, Launch, Names, Outcome, Pace, RunKind, Standby, args, judge,
+};
+use crate::ssh;
 
 /// What all jobs of a lane share.
 #[derive(Debug)]
@@ -30,6 +33,8 @@ pub struct Context {
     pub links: Arc<LinkIndex>,
     /// The rsync program.
     pub program: PathBuf,
+    /// The connection to a remote over ssh.
+    pub ssh: Option<ssh::Connection>,
     /// At most so many children of all lanes.
     pub children: Arc<Semaphore>,
     /// The lane is to end.
@@ -85,10 +90,38 @@ impl Context {
         forms: Forms,
         pace: Pace,
     ) -> Launch {
+        let mut args = args::arguments(&self.remote, kind, forms, pace);
+        if let Some(ssh) = &self.ssh {
+            args.splice(..0, ssh.rsync_options());
+        }
         Launch {
             program: self.program.clone(),
-            args: args::arguments(&self.remote, kind, forms, pace),
+            args,
             directory: root.proc_path(),
+        }
+    }
+
+    /// As [`rsync::run`], over an open connection where it goes over ssh.
+    pub(super) async fn run(
+        &self,
+        launch: &Launch,
+        list: Vec<u8>,
+        limit: Option<Duration>,
+        cancel: &CancellationToken,
+        listen: impl FnMut(&[u8]),
+    ) -> Ended {
+        if let Some(ssh) = &self.ssh
+            && let Err(ended) = ssh.open(cancel).await
+        {
+            return ended;
+        }
+        rsync::run(launch, list, limit, cancel, listen).await
+    }
+
+    /// Leaves nothing open behind.
+    pub(super) async fn hang_up(&self) {
+        if let Some(ssh) = &self.ssh {
+            ssh.close().await;
         }
     }
 
@@ -97,6 +130,9 @@ impl Context {
     pub fn standby(&self, forms: Forms, quiet: Duration, halt: &Halt) -> Option<Standby> {
         let root = self.open_root().ok()?;
         self.check_target().ok()?;
+        if self.ssh.as_ref().is_some_and(|ssh| !ssh.is_open()) {
+            return None;
+        }
         let launch = self.launch(
             &root,
             RunKind::Send { ignore_times: true },
@@ -117,14 +153,17 @@ impl Context {
         let Ok(_permit) = self.children.acquire().await else {
             return Ok(());
         };
-        let ended = rsync::run(
-            &self.launch(&root, kind, forms, Pace::Brief),
-            Vec::new(),
-            Some(self.remote.timeout),
-            &halt.cancel,
-            |_| {},
-        )
-        .await;
+        // A connection that hangs is not to be used again.
+        self.hang_up().await;
+        let ended = self
+            .run(
+                &self.launch(&root, kind, forms, Pace::Brief),
+                Vec::new(),
+                Some(self.remote.timeout),
+                &halt.cancel,
+                |_| {},
+            )
+            .await;
         let names = Names {
             listed: &[],
             root: &self.source,

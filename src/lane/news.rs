@@ -8,7 +8,7 @@ use super::News;
 use crate::control::counted;
 use crate::fail_queue::Failure;
 use crate::message_id as id;
-use crate::rsync::outcome::RefusedForm;
+use crate::rsync::outcome::{RefusedForm, ssh};
 
 /// Failed paths of one job that are logged one by one.
 const LOGGED_PATHS: u64 = 10;
@@ -161,6 +161,8 @@ fn hint(cause: &str) -> String {
         "set `read only = no` for the module at the receiver"
     } else if cause.contains("password file") {
         "the password file must belong to root and have mode 0600"
+    } else if let Some(advice) = ssh::advice(cause) {
+        advice
     } else {
         return cause.to_owned();
     };

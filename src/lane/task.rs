@@ -227,6 +227,7 @@ impl LaneTask {
             self.drain().await;
         }
         self.keep().await;
+        self.context.hang_up().await;
         news::ended(&self.name, self.state.pending());
     }
 

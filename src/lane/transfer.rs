@@ -19,7 +19,7 @@ use crate::fail_queue::Failure;
 use crate::path::{RelPath, SourceRoot};
 use crate::resolve::{Resolved, Rules, directories, present, resolve};
 use crate::rsync::{
-    self, Ended, Exit, Forms, Names, Outcome, Pace, Progress, RunKind, Standby, args, judge,
+    Ended, Exit, Forms, Names, Outcome, Pace, Progress, RunKind, Standby, args, judge,
 };
 
 /// Up to so many bytes of files that need not be sent ride along with those that must, instead of in a run of their
@@ -421,7 +421,10 @@ impl Transfer {
                 told.send_if_modified(|now| std::mem::replace(now, percent) != percent);
             }
         };
-        let ended = rsync::run(&launch, list, limit, &self.halt.cancel, listen).await;
+        let running = self
+            .context
+            .run(&launch, list, limit, &self.halt.cancel, listen);
+        let ended = running.await;
         if is_tree {
             told.send_replace(DONE);
         }

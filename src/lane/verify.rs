@@ -3,7 +3,7 @@
 use super::context::{Context, Halt};
 use crate::control::DriftKind;
 use crate::path::RelPath;
-use crate::rsync::{self, Exit, Forms, Itemized, Names, Outcome, Pace, RunKind, args, judge};
+use crate::rsync::{Exit, Forms, Itemized, Names, Outcome, Pace, RunKind, args, judge};
 
 /// Differences of one verification that are kept.
 const MOST_DRIFT: usize = 100_000;
@@ -44,7 +44,8 @@ impl Context {
             verified.drift.extend(items.into_iter().take(space));
         };
         let launch = self.launch(&root, kind, forms, Pace::Long);
-        let ended = rsync::run(&launch, args::list(paths), None, &halt.cancel, listen).await;
+        let running = self.run(&launch, args::list(paths), None, &halt.cancel, listen);
+        let ended = running.await;
         let names = Names {
             listed: paths,
             root: &self.source,

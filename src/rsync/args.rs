@@ -222,8 +222,11 @@ fn destination(target: &Target) -> OsString {
         } => {
             let mut target = OsString::from(login(user, host));
             target.push(":");
-            target.push(path);
-            target.push("/");
+            if path.parent().is_some() {
+                target.push(path);
+            }
+            // rsync would make the directory, and a disk may not be mounted there. It does not make a `.` in it.
+            target.push("/./");
             target
         }
         Target::Local { path } => {

@@ -12,6 +12,8 @@ use super::ended::{Ended, Exit};
 use crate::config::Target;
 use crate::path::RelPath;
 
+pub mod ssh;
+
 /// What a run did.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Outcome {
@@ -77,6 +79,11 @@ pub fn judge(kind: RunKind, ended: &Ended, names: &Names<'_>) -> Outcome {
         Exit::Stuck => return Outcome::Again(names.listed.to_vec()),
         Exit::Signal(_) | Exit::NotStarted(_) => return Outcome::Unreachable(cause()),
     };
+    if matches!(names.target, Target::Ssh { .. })
+        && let Some(outcome) = ssh::judge(code, &lines)
+    {
+        return outcome;
+    }
     match code {
         0 if lines.any(|line| line.starts_with("cannot delete non-empty directory")) => {
             partly(kind, &lines, ended, names)

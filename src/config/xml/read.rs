@@ -10,7 +10,7 @@ use super::{
     AuthXml, CdnInfoXml, CommandParamXml, CommonParamsXml, CrontabXml, DestinationXml,
     ExpressionXml, FailLogXml, FileSystemXml, HeadXml, HostXml, HttpXml, InotifyXml, LocalPathXml,
     ParamsXml, PatternsXml, PluginKindXml, PluginXml, RefreshCdnXml, RegexUrlXml, RemoteXml,
-    RsyncXml, SendUrlXml, SersyncXml, SocketXml, StartPluginXml, SwitchXml, TimeoutXml,
+    RsyncXml, SendUrlXml, SersyncXml, SocketXml, SshXml, StartPluginXml, SwitchXml, TimeoutXml,
     UserDefinedPortXml,
 };
 
@@ -205,7 +205,12 @@ fn read_rsync(element: &mut Element<'_, '_, '_>) -> RsyncXml {
             switch: read_switch(timeout),
             time: timeout.attribute("time"),
         }),
-        ssh: element.child("ssh", read_switch),
+        ssh: element.child("ssh", |ssh| SshXml {
+            switch: read_switch(ssh),
+            identity: ssh.attribute("identity"),
+            known_hosts: ssh.attribute("knownHosts"),
+            options: ssh.attribute("options"),
+        }),
     }
 }
 
