@@ -82,7 +82,7 @@ boot_left_out  = $(if $(has_boot),,@echo 'make check: the tests in a booted syst
 	a machine that may mount, and no SERSYNC_NO_BOOT=1')
 
 .DEFAULT_GOAL := help
-.PHONY: help build demo check bench install uninstall deb rpm clean need-linker need-rsync need-bus need-systemd want-lsyncd want-mandoc
+.PHONY: help build demo check bench install uninstall deb rpm clean need-linker need-rsync need-ssh need-bus need-systemd want-lsyncd want-mandoc
 
 help: ## list the targets
 	@echo 'usage: make TARGET [VARIABLE=value]'
@@ -96,7 +96,7 @@ demo: need-linker need-rsync ## mirror a small tree before your eyes; KEEP=1 lea
 	@$(CARGO) build --release --locked --quiet --bin sersync --example demo
 	@$(target)/release/examples/demo $(if $(KEEP),--keep)
 
-check: need-linker need-rsync need-bus want-mandoc ## everything that must hold: format, lints, tests, documentation, licences
+check: need-linker need-rsync need-ssh need-bus want-mandoc ## everything that must hold: format, lints, tests, documentation, licences
 	$(if $(has_rustfmt),$(CARGO) fmt --check)
 	$(if $(has_clippy),$(CARGO) clippy --all-targets --locked -- -D warnings)
 	$(boot_left_out)
@@ -175,6 +175,11 @@ need-systemd:
 
 need-rsync:
 	@$(call ensure,rsync,rsync)
+
+# The tests start an sshd of their own.
+need-ssh:
+	@$(call ensure,ssh,openssh-client)
+	@$(call ensure,/usr/sbin/sshd,openssh-server)
 
 # Only compared with: the bench leaves it out where it cannot be had.
 want-lsyncd:

@@ -475,12 +475,14 @@ impl LaneState {
             End::Unreachable(failure) => self.went_down(failure, false, now, jitter),
             End::Misconfigured(failure) => self.went_down(failure, true, now, jitter),
             End::Refused(form) => {
-                let known = match form {
-                    RefusedForm::DeleteByName => &mut self.forms.delete_by_name,
-                    RefusedForm::DeleteInTrees => &mut self.forms.delete_in_trees,
-                    RefusedForm::Force => &mut self.forms.force,
+                let forms = &mut self.forms;
+                let was_given = match form {
+                    RefusedForm::DeleteByName => std::mem::take(&mut forms.delete_by_name),
+                    RefusedForm::DeleteInTrees => std::mem::take(&mut forms.delete_in_trees),
+                    RefusedForm::Force => std::mem::take(&mut forms.force),
+                    RefusedForm::ExactTimes => forms.exact_times.replace(false) != Some(false),
                 };
-                if std::mem::replace(known, false) {
+                if was_given {
                     return vec![News::FormChanged(form)];
                 }
                 let message = "it refuses an option that was not given".into();

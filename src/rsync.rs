@@ -8,6 +8,7 @@
 use std::ffi::OsString;
 use std::io;
 use std::path::{Path, PathBuf};
+use std::pin::pin;
 use std::process::{ExitStatus, Stdio};
 use std::time::{Duration, Instant};
 
@@ -41,6 +42,9 @@ const TIMED_OUT: i32 = 30;
 const LOOK: Duration = Duration::from_secs(2);
 /// After SIGTERM rsync removes its temporary files, here and at the receiver; then it is killed.
 const GRACE: Duration = Duration::from_secs(5);
+/// What rsync has started may outlive it and keep its pipes open: an ssh whose connection hangs, and the ssh in the
+/// background, which that one has handed them to.
+const LINGER: Duration = Duration::from_secs(1);
 
 /// How a child is started.
 #[derive(Debug, Clone)]
@@ -123,10 +127,13 @@ fn not_started(error: io::Error) -> Ended {
     }
 }
 
+/// A list, and how long its run may take.
+type Given = (Vec<u8>, Option<Duration>);
+
 /// A child that is connected and waits for its list.
 #[derive(Debug)]
 pub struct Standby {
-    list: oneshot::Sender<Vec<u8>>,
+    list: oneshot::Sender<Given>,
     /// `None` if it ended without having taken a list.
     task: JoinHandle<Option<Ended>>,
 }
@@ -136,7 +143,7 @@ impl Standby {
     #[must_use]
     pub fn start(launch: &Launch, quiet: Duration, cancel: CancellationToken) -> Option<Self> {
         let mut running = launch.start().ok()?;
-        let (list, receiver) = oneshot::channel();
+        let (list, receiver) = oneshot::channel::<Given>();
         let task = tokio::spawn(async move {
             let list = tokio::select! {
                 list = receiver => list.ok(),
@@ -145,10 +152,9 @@ impl Standby {
                 _ = running.child.wait() => None,
             };
             let was_given = list.is_some();
+            let (list, limit) = list.unwrap_or_default();
             // With an empty list it says good-bye to the daemon, so that no connection is left to time out.
-            let ended = running
-                .finish(list.unwrap_or_default(), None, &cancel, |_| {})
-                .await;
+            let ended = running.finish(list, limit, &cancel, |_| {}).await;
             was_given.then_some(ended)
         });
         Some(Self { list, task })
@@ -166,9 +172,9 @@ impl Standby {
         pass_panic_on(self.task.await);
     }
 
-    /// Gives it its list. `None` if it had ended by then: the list was not used.
-    pub async fn run(self, list: Vec<u8>) -> Option<Ended> {
-        self.list.send(list).ok()?;
+    /// Gives it its list, and ends it after `limit`. `None` if it had ended by then: the list was not used.
+    pub async fn run(self, list: Vec<u8>, limit: Option<Duration>) -> Option<Ended> {
+        self.list.send((list, limit)).ok()?;
         pass_panic_on(self.task.await)
     }
 }
@@ -221,12 +227,32 @@ impl Running {
             };
             instead.unwrap_or_else(|| status.map_or_else(Exit::NotStarted, exit_of))
         };
-        let (exit, (), out, (stderr, stderr_cut)) = tokio::join!(
-            end,
-            feed,
-            keep_last(stdout, STDOUT_KEPT, listen),
-            keep_first(stderr, STDERR_KEPT)
-        );
+        let enough = CancellationToken::new();
+        let output = async {
+            tokio::join!(
+                feed,
+                keep_last(stdout, STDOUT_KEPT, &enough, listen),
+                keep_first(stderr, STDERR_KEPT, &enough)
+            )
+        };
+        let (mut end, mut output) = (pin!(end), pin!(output));
+        let mut read = None;
+        let exit = loop {
+            tokio::select! {
+                exit = &mut end => break exit,
+                all = &mut output, if read.is_none() => read = Some(all),
+            }
+        };
+        if read.is_none() {
+            read = tokio::time::timeout(LINGER, &mut output).await.ok();
+        }
+        let ((), out, (stderr, stderr_cut)) = if let Some(all) = read {
+            all
+        } else {
+            signal(group, Signal::KILL);
+            enough.cancel();
+            output.await
+        };
         Ended {
             exit,
             stderr,
@@ -279,14 +305,31 @@ fn signal(group: Option<Pid>, signal: Signal) {
     }
 }
 
-async fn keep_first(pipe: Option<impl AsyncRead + Unpin>, most: usize) -> (Vec<u8>, bool) {
+/// `None` at the end, or when it is enough.
+async fn read_some(
+    pipe: &mut (impl AsyncRead + Unpin),
+    chunk: &mut [u8],
+    enough: &CancellationToken,
+) -> Option<usize> {
+    tokio::select! {
+        biased;
+        count = pipe.read(chunk) => count.ok().filter(|count| *count > 0),
+        () = enough.cancelled() => None,
+    }
+}
+
+async fn keep_first(
+    pipe: Option<impl AsyncRead + Unpin>,
+    most: usize,
+    enough: &CancellationToken,
+) -> (Vec<u8>, bool) {
     let mut kept = Vec::new();
     let mut cut = false;
     let Some(mut pipe) = pipe else {
         return (kept, cut);
     };
     let mut chunk = [0; 4096];
-    while let Ok(count @ 1..) = pipe.read(&mut chunk).await {
+    while let Some(count) = read_some(&mut pipe, &mut chunk, enough).await {
         let room = most - kept.len();
         cut |= count > room;
         kept.extend_from_slice(&chunk[..count.min(room)]);
@@ -297,12 +340,13 @@ async fn keep_first(pipe: Option<impl AsyncRead + Unpin>, most: usize) -> (Vec<u
 async fn keep_last(
     pipe: Option<impl AsyncRead + Unpin>,
     most: usize,
+    enough: &CancellationToken,
     mut listen: impl FnMut(&[u8]),
 ) -> Vec<u8> {
     let mut kept = Vec::new();
     let Some(mut pipe) = pipe else { return kept };
     let mut chunk = [0; 4096];
-    while let Ok(count @ 1..) = pipe.read(&mut chunk).await {
+    while let Some(count) = read_some(&mut pipe, &mut chunk, enough).await {
         listen(&chunk[..count]);
         kept.extend_from_slice(&chunk[..count]);
         if kept.len() > most * 2 {

@@ -96,6 +96,9 @@ pub fn tell(remote: &str, news: Vec<News>) -> Option<Heard> {
                         "keeps what only it has, since it refuses --delete"
                     }
                     RefusedForm::Force => "is used without --force, which it refuses",
+                    RefusedForm::ExactTimes => {
+                        "has its times compared in whole seconds, since its rrsync takes no more"
+                    }
                 };
                 info!(SERSYNC_REMOTE = remote, "{remote} {what}");
             }

@@ -398,9 +398,11 @@ impl Transfer {
         let Ok(_permit) = self.context.children.acquire().await else {
             unreachable!("the semaphore of the children is never closed");
         };
+        let pace = self.pace(kind, &list);
+        let limit = (pace == Pace::Brief).then_some(self.context.remote.timeout);
         if kind == (RunKind::Send { ignore_times: true })
             && let Some(standby) = self.standby.take()
-            && let Some(ended) = standby.run(list.clone()).await
+            && let Some(ended) = standby.run(list.clone(), limit).await
         {
             // Its connection may have died while it waited. That says nothing of the batch or of the remote now.
             let was_stale = !matches!(ended.exit, Exit::Code(0 | 11 | 23..=25));
@@ -409,8 +411,6 @@ impl Transfer {
             }
             self.standby_was_cut_off = had_begun(&ended.exit);
         }
-        let pace = self.pace(kind, &list);
-        let limit = (pace == Pace::Brief).then_some(self.context.remote.timeout);
         let launch = self.context.launch(root, kind, self.forms, pace);
         tracing::trace!("{}", args::shown(&launch.args));
         let told = &self.context.progress;

@@ -56,6 +56,8 @@ pub enum RefusedForm {
     DeleteInTrees,
     /// `--force`
     Force,
+    /// Times with their fractions, which the `rrsync` of a receiver over ssh does not know.
+    ExactTimes,
 }
 
 /// What the messages of a run may name.
@@ -80,7 +82,7 @@ pub fn judge(kind: RunKind, ended: &Ended, names: &Names<'_>) -> Outcome {
         Exit::Signal(_) | Exit::NotStarted(_) => return Outcome::Unreachable(cause()),
     };
     if matches!(names.target, Target::Ssh { .. })
-        && let Some(outcome) = ssh::judge(code, &lines)
+        && let Some(outcome) = ssh::judge(kind, code, &lines)
     {
         return outcome;
     }

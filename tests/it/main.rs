@@ -9,6 +9,7 @@
 //! | `tree.rs` | the comparison of whole trees |
 //! | `rsync_daemon.rs` | a private `rsync --daemon` |
 //! | `sersync.rs` | the process under test and its log |
+//! | `sshd.rs` | a private sshd with keys of its own |
 //! | `bus.rs` | a private bus, and the program's own commands on it |
 //! | `confxml.rs` | the configuration file it reads |
 //! | `generator.rs`, `names.rs` | seeded random operations; names that break careless programs |
@@ -24,6 +25,7 @@ mod harness;
 mod names;
 mod rsync_daemon;
 mod sersync;
+mod sshd;
 mod tree;
 
 mod changes;
@@ -33,8 +35,10 @@ mod first_push;
 mod idle;
 mod isolation;
 mod kinds;
+mod overrides;
 mod plugins;
 mod random;
 mod safety;
 mod signals;
+mod ssh;
 mod writes;

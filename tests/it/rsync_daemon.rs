@@ -226,7 +226,7 @@ pub fn write_private(path: &Path, text: &str) -> io::Result<()> {
 }
 
 /// A port that nobody listens on, below the range from which the kernel takes ports for outgoing connections.
-fn free_port() -> u16 {
+pub fn free_port() -> u16 {
     static NEXT: AtomicU16 = AtomicU16::new(0);
     // Test processes that run at the same time begin at different places.
     let first = (std::process::id() % 120) as u16 * 100;
@@ -239,7 +239,7 @@ fn free_port() -> u16 {
 }
 
 /// Whether somebody listens at an address. Asking the kernel leaves no line in the daemon's log.
-fn listens(address: Ipv4Addr, port: u16) -> bool {
+pub fn listens(address: Ipv4Addr, port: u16) -> bool {
     let local = format!("{:08X}:{port:04X}", u32::from_ne_bytes(address.octets()));
     fs::read_to_string("/proc/net/tcp").is_ok_and(|table| {
         table.lines().any(|line| {

@@ -1,6 +1,7 @@
 //! What the end of a run over ssh means, where ssh or the receiver's shell has the word: one table, [`ADVICE`].
 
-use super::{Lines, Outcome, is_summary, shortened};
+use super::{Lines, Outcome, RefusedForm, is_summary, shortened};
+use crate::rsync::args::RunKind;
 
 /// The exit code of an ssh that failed by itself; rsync hands it on.
 pub const FAILED: i32 = 255;
@@ -14,7 +15,7 @@ const PROTOCOL: i32 = 12;
 const FILE_IO: i32 = 11;
 
 /// What nobody but a person can mend: part of a message, and what to do.
-const ADVICE: [(&str, &str); 14] = [
+const ADVICE: [(&str, &str); 15] = [
     (
         "has changed and you have requested strict checking",
         "if the receiver was really installed anew, remove its old key with `ssh-keygen -R HOST` and log in once by hand",
@@ -56,6 +57,10 @@ const ADVICE: [(&str, &str); 14] = [
         "ssh and the receiver have no algorithm in common; see `options` in `ssh`",
     ),
     (
+        "Another instance of rrsync",
+        "give rrsync the option -no-lock in the receiver's authorized_keys: sersync keeps a connection ready beside the runs",
+    ),
+    (
         "rrsync",
         "see what the receiver's authorized_keys allow; `name` is relative to the directory of rrsync",
     ),
@@ -69,6 +74,8 @@ const ADVICE: [(&str, &str); 14] = [
     ),
     (NO_RSYNC, "install rsync at the receiver"),
 ];
+/// It takes `--modify-window=-1` for no option at all.
+const RRSYNC_KNOWS_NOT: &str = "rrsync error: invalid rsync-command syntax or options";
 const MAKES_DIRECTORY: &str = "] mkdir \"";
 const NO_RSYNC: &str = "there is no rsync at the receiver";
 
@@ -84,7 +91,7 @@ pub fn advice(cause: &str) -> Option<&'static str> {
 }
 
 /// The outcome of a run over ssh, if it is not rsync's own to tell.
-pub(super) fn judge(code: i32, lines: &Lines<'_>) -> Option<Outcome> {
+pub(super) fn judge(kind: RunKind, code: i32, lines: &Lines<'_>) -> Option<Outcome> {
     let told = || lines.iter().filter(|line| !is_ornament(line));
     let plain = |line: &&str| advice(line).is_some();
     match code {
@@ -93,6 +100,9 @@ pub(super) fn judge(code: i32, lines: &Lines<'_>) -> Option<Outcome> {
             Some(Outcome::Misconfigured(shortened(line)))
         }
         NOT_FOUND | NOT_EXECUTABLE => Some(Outcome::Misconfigured(no_rsync(told().next()))),
+        PROTOCOL if is_exact(kind) && lines.any(|line| line.contains(RRSYNC_KNOWS_NOT)) => {
+            Some(Outcome::Refused(RefusedForm::ExactTimes))
+        }
         PROTOCOL => match told().find(says_no_rsync) {
             Some(line) => Some(Outcome::Misconfigured(no_rsync(Some(line)))),
             None => told()
@@ -104,11 +114,16 @@ pub(super) fn judge(code: i32, lines: &Lines<'_>) -> Option<Outcome> {
             None => Outcome::Unreachable(
                 told()
                     .next()
-                    .map_or_else(|| "ssh failed without a word".to_owned(), shortened),
+                    .map_or_else(|| "the connection over ssh broke off".to_owned(), shortened),
             ),
         }),
         _ => None,
     }
+}
+
+/// Whether a run may compare the fractions of times.
+fn is_exact(kind: RunKind) -> bool {
+    matches!(kind, RunKind::Tree { .. } | RunKind::Ask { exact: true })
 }
 
 fn no_rsync(line: Option<&str>) -> String {
@@ -138,7 +153,8 @@ mod tests {
     use super::*;
 
     fn run(code: i32, stderr: &str) -> Option<Outcome> {
-        judge(code, &Lines::of(stderr.as_bytes()))
+        let kind = RunKind::Tree { delete: true };
+        judge(kind, code, &Lines::of(stderr.as_bytes()))
     }
 
     fn misconfigured(code: i32, stderr: &str) -> String {
@@ -189,6 +205,16 @@ mod tests {
             None
         );
         assert_eq!(run(23, "x"), None);
+    }
+
+    #[test]
+    fn an_rrsync_that_knows_no_fractions_of_times_is_asked_without_them() {
+        let line = "/usr/bin/rrsync error: invalid rsync-command syntax or options";
+        let refused = Outcome::Refused(RefusedForm::ExactTimes);
+        assert_eq!(run(PROTOCOL, line), Some(refused));
+        let send = RunKind::Send { ignore_times: true };
+        let outcome = judge(send, PROTOCOL, &Lines::of(line.as_bytes()));
+        assert_eq!(outcome, Some(Outcome::Misconfigured(line.into())));
     }
 
     #[test]

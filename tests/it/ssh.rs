@@ -1,0 +1,394 @@
+//! Mirrors over ssh, to a real sshd: one log-in for all, which heals; names of all kinds; what a log-in can fail at.
+
+use std::fmt::Write as _;
+use std::fs;
+use std::io;
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+use rustix::process::Signal;
+use tempfile::TempDir;
+
+use crate::harness::{AFTER_BACK_OFF, KEEP, SOON, grow, pause, wait_in_sync, wait_until};
+use crate::names;
+use crate::sersync::Sersync;
+use crate::sshd::{Sshd, connections, signal_connection};
+
+/// A source, a directory behind sshd, and a sersync between them.
+struct OverSsh {
+    // The process is dropped first, the trees last.
+    sersync: Option<Sersync>,
+    sshd: Sshd,
+    replica: PathBuf,
+    /// `--timeout`.
+    seconds: u32,
+    temp: TempDir,
+}
+
+impl OverSsh {
+    /// Not running yet. `None` where there is no sshd.
+    fn prepare() -> io::Result<Option<Self>> {
+        Self::prepare_with("")
+    }
+
+    fn prepare_with(sshd_lines: &str) -> io::Result<Option<Self>> {
+        let Some(sshd) = Sshd::start_with(sshd_lines)? else {
+            return Ok(None);
+        };
+        let temp = TempDir::with_prefix("sersync-ssh-")?;
+        for name in ["source", "replica", "run", "state"] {
+            fs::create_dir(temp.path().join(name))?;
+        }
+        fs::write(temp.path().join("source").join(KEEP), "kept\n")?;
+        Ok(Some(Self {
+            sersync: None,
+            sshd,
+            replica: temp.path().join("replica"),
+            seconds: 100,
+            temp,
+        }))
+    }
+
+    fn at(&self, name: impl AsRef<Path>) -> PathBuf {
+        self.temp.path().join(name)
+    }
+
+    fn source(&self, name: impl AsRef<Path>) -> PathBuf {
+        self.at("source").join(name)
+    }
+
+    /// Starts sersync with a configuration file.
+    fn run(&mut self) -> io::Result<()> {
+        let escaped = |path: &Path| {
+            let text = path.to_str().expect("the tests' own paths are text");
+            text.replace('&', "&amp;")
+                .replace('"', "&quot;")
+                .replace('<', "&lt;")
+        };
+        let mut xml =
+            String::from("<head>\n<inotify><attrib start=\"true\"/></inotify>\n<sersync>\n");
+        writeln!(
+            xml,
+            "<localpath watch=\"{}\"><remote ip=\"127.0.0.1\" name=\"{}\"/></localpath>",
+            escaped(&self.at("source")),
+            escaped(&self.replica),
+        )
+        .expect("a String takes everything");
+        writeln!(
+            xml,
+            "<rsync><commonParams params=\"-a\"/><userDefinedPort start=\"true\" port=\"{}\"/>\
+             <timeout start=\"true\" time=\"{}\"/><ssh start=\"true\" identity=\"{}\" knownHosts=\"{}\"/></rsync>",
+            self.sshd.port(),
+            self.seconds,
+            escaped(&self.sshd.identity()),
+            escaped(&self.sshd.known_hosts()),
+        )
+        .expect("a String takes everything");
+        xml.push_str("</sersync>\n</head>\n");
+        fs::write(self.at("confxml.xml"), xml)?;
+        let mut command = Sersync::command();
+        command
+            .env("RUNTIME_DIRECTORY", self.at("run"))
+            .args(["run", "--bus", "none", "--config"])
+            .arg(self.at("confxml.xml"));
+        self.sersync = Some(Sersync::spawn(command, &self.at("log"))?);
+        Ok(())
+    }
+
+    /// Waits until one child alone has been there for a while: that which waits for the next change.
+    #[track_caller]
+    fn wait_for_standby(&mut self) {
+        const A_WHILE: Duration = Duration::from_millis(500);
+        let (mut seen, mut since) = (Vec::new(), Instant::now());
+        wait_until(SOON, "a child waits", || {
+            let now = self.sersync().rsync_children();
+            if now != seen {
+                (seen, since) = (now, Instant::now());
+            }
+            seen.len() == 1 && since.elapsed() > A_WHILE
+        });
+    }
+
+    fn sersync(&mut self) -> &mut Sersync {
+        self.sersync.as_mut().expect("sersync runs")
+    }
+
+    #[track_caller]
+    fn in_sync(&self) -> Duration {
+        self.in_sync_within(SOON)
+    }
+
+    #[track_caller]
+    fn in_sync_within(&self, within: Duration) -> Duration {
+        wait_in_sync(&self.at("source"), &self.replica, within)
+    }
+
+    /// Becomes equal, ends well, and leaves nothing behind.
+    #[track_caller]
+    fn finish(mut self) {
+        self.in_sync();
+        self.sersync.take().expect("sersync runs").stop();
+        let run = self.at("run");
+        wait_until(SOON, "the connection ends with sersync", || {
+            connections(&run).is_empty()
+        });
+        let left: Vec<_> = fs::read_dir(run).expect("it is there").flatten().collect();
+        assert!(left.is_empty(), "{left:?}");
+    }
+
+    /// Starts, waits for an error with these words, mends the cause, and goes on.
+    #[track_caller]
+    fn says_and_is_mended(mut self, words: &[&str], mend: impl FnOnce(&Self) -> io::Result<()>) {
+        self.run().expect("sersync starts");
+        self.sersync().wait_for_problem(words);
+        assert!(self.sersync().is_running());
+        mend(&self).expect("it can be mended");
+        self.in_sync_within(AFTER_BACK_OFF);
+        self.finish();
+    }
+}
+
+#[test]
+fn two_hundred_changes_over_ssh_take_one_log_in() -> io::Result<()> {
+    const CHANGES: u32 = 200;
+    const EVERY: Duration = Duration::from_millis(100);
+    let Some(mut over) = OverSsh::prepare()? else {
+        return Ok(());
+    };
+    grow(&over.source("tree"), 5, 20, 500)?;
+    over.run()?;
+    over.in_sync();
+    let mut latencies = Vec::new();
+    for number in 0..CHANGES {
+        let begun = Instant::now();
+        let name = format!("tree/d{:05}/changed {}", number % 5, number % 50);
+        let text = format!("{number}\n");
+        fs::write(over.source(&name), &text)?;
+        let arrived = over.replica.join(&name);
+        wait_until(SOON, "the change arrives", || {
+            fs::read_to_string(&arrived).is_ok_and(|there| there == text)
+        });
+        latencies.push(begun.elapsed());
+        pause(EVERY.saturating_sub(begun.elapsed())); // interval
+    }
+    latencies.sort();
+    println!(
+        "over ssh, standby: median {:.1?}, worst {:.1?} of {CHANGES}",
+        latencies[latencies.len() / 2],
+        latencies[latencies.len() - 1],
+    );
+    assert_eq!(over.sshd.log_ins(), 1);
+    over.finish();
+    Ok(())
+}
+
+#[test]
+fn a_connection_that_was_killed_is_made_again() -> io::Result<()> {
+    let Some(mut over) = OverSsh::prepare()? else {
+        return Ok(());
+    };
+    over.run()?;
+    over.in_sync();
+    let run = over.at("run");
+    for round in 1..=3 {
+        over.wait_for_standby();
+        signal_connection(&run, Signal::KILL);
+        wait_until(SOON, "it is gone", || connections(&run).is_empty());
+        fs::write(over.source("file"), format!("{round}"))?;
+        println!("after a kill: {:.1?}", over.in_sync());
+        let count = over.sshd.log_ins();
+        assert_eq!(count, round + 1, "one log-in for each connection");
+    }
+    assert!(!over.sersync().log().contains("unreachable"));
+    over.finish();
+    Ok(())
+}
+
+#[test]
+fn a_connection_that_hangs_is_made_again() -> io::Result<()> {
+    let Some(mut over) = OverSsh::prepare()? else {
+        return Ok(());
+    };
+    over.seconds = 2;
+    over.run()?;
+    over.in_sync();
+    over.wait_for_standby();
+    let run = over.at("run");
+    let hanging = connections(&run);
+    signal_connection(&run, Signal::STOP);
+    fs::write(over.source("file"), "after that")?;
+    println!("after a hang: {:.1?}", over.in_sync_within(AFTER_BACK_OFF));
+    for pid in hanging {
+        rustix::process::kill_process(pid, Signal::KILL)?;
+    }
+    over.finish();
+    Ok(())
+}
+
+#[test]
+fn names_of_all_kinds_go_over_ssh_into_a_directory_of_any_name() -> io::Result<()> {
+    let Some(mut over) = OverSsh::prepare()? else {
+        return Ok(());
+    };
+    over.replica = over.at("a b $(touch pwned) `touch pwned` it's \"ü\" & ; ~ \\ #");
+    fs::create_dir(&over.replica)?;
+    over.run()?;
+    over.in_sync();
+    for name in names::ODD {
+        let name = names::name(name);
+        fs::write(over.source(name), name.as_encoded_bytes())?;
+        fs::create_dir(over.source("dir").join(name)).or_else(|_| {
+            fs::create_dir(over.source("dir"))?;
+            fs::create_dir(over.source("dir").join(name))
+        })?;
+    }
+    over.in_sync();
+    for name in names::ODD {
+        fs::remove_file(over.source(names::name(name)))?;
+    }
+    fs::remove_dir_all(over.source("dir"))?;
+    over.in_sync();
+    let home = std::env::var_os("HOME").unwrap_or_default();
+    assert!(!Path::new(&home).join("pwned").exists());
+    over.finish();
+    Ok(())
+}
+
+#[test]
+fn the_command_line_takes_a_target_over_ssh_and_sshs_own_configuration_counts() -> io::Result<()> {
+    let Some(mut over) = OverSsh::prepare()? else {
+        return Ok(());
+    };
+    over.replica = over.at("with\na new line");
+    fs::create_dir(&over.replica)?;
+    // An ssh that reads its configuration from here and not from a home directory.
+    let configuration = format!(
+        "Host receiver\nHostName 127.0.0.1\nPort {}\nIdentityFile \"{}\"\nUserKnownHostsFile \"{}\"\nLocalForward 1 127.0.0.1:1\n",
+        over.sshd.port(),
+        over.sshd.identity().display(),
+        over.sshd.known_hosts().display(),
+    );
+    fs::write(over.at("ssh_config"), configuration)?;
+    let script = format!(
+        "#!/bin/sh\nexec /usr/bin/ssh -F {} \"$@\"\n",
+        over.at("ssh_config").display()
+    );
+    fs::write(over.at("ssh"), script)?;
+    fs::set_permissions(over.at("ssh"), fs::Permissions::from_mode(0o755))?;
+    let path = std::env::var("PATH").expect("there is a PATH");
+    let mut command = Sersync::command();
+    command
+        .env("PATH", format!("{}:{path}", over.temp.path().display()))
+        .env("TMPDIR", over.temp.path())
+        .arg("mirror")
+        .arg(over.at("source"))
+        .arg(format!("receiver:{}", over.replica.display()));
+    over.sersync = Some(Sersync::spawn(command, &over.at("log"))?);
+    over.in_sync();
+    fs::write(over.source("file"), "content")?;
+    over.in_sync();
+    assert_eq!(over.sshd.log_ins(), 1);
+    let temp = over.temp.path().to_path_buf();
+    over.finish();
+    let left = fs::read_dir(temp).map_or(0, Iterator::count);
+    assert_eq!(
+        left, 0,
+        "the directory of the sockets is gone, and so is all else"
+    );
+    Ok(())
+}
+
+#[test]
+fn a_key_that_is_not_let_in_is_told() -> io::Result<()> {
+    let Some(over) = OverSsh::prepare()? else {
+        return Ok(());
+    };
+    over.sshd.let_in("another key")?;
+    let words = ["Permission denied (publickey)", "authorized_keys"];
+    over.says_and_is_mended(&words, |over| over.sshd.let_in("key"));
+    Ok(())
+}
+
+#[test]
+fn a_host_key_that_is_not_the_known_one_is_told() -> io::Result<()> {
+    let Some(over) = OverSsh::prepare()? else {
+        return Ok(());
+    };
+    over.sshd.make_known("another key")?;
+    let words = ["has changed", "ssh-keygen -R"];
+    over.says_and_is_mended(&words, |over| over.sshd.make_known("host key"));
+    Ok(())
+}
+
+#[test]
+fn a_host_key_that_is_not_known_is_told() -> io::Result<()> {
+    let Some(over) = OverSsh::prepare()? else {
+        return Ok(());
+    };
+    fs::remove_file(over.sshd.known_hosts())?;
+    let words = ["Host key verification failed", "by hand"];
+    over.says_and_is_mended(&words, |over| over.sshd.make_known("host key"));
+    Ok(())
+}
+
+#[test]
+fn an_identity_that_is_not_there_is_told() -> io::Result<()> {
+    let Some(over) = OverSsh::prepare()? else {
+        return Ok(());
+    };
+    let (key, elsewhere) = (over.sshd.identity(), over.at("elsewhere"));
+    fs::rename(&key, &elsewhere)?;
+    let words = ["identity file cannot be read", "No such file"];
+    over.says_and_is_mended(&words, |_| fs::rename(elsewhere, key));
+    Ok(())
+}
+
+#[test]
+fn a_directory_that_is_not_at_the_receiver_is_told_and_not_made() -> io::Result<()> {
+    let Some(mut over) = OverSsh::prepare()? else {
+        return Ok(());
+    };
+    over.replica = over.at("not mounted");
+    let replica = over.replica.clone();
+    over.says_and_is_mended(&["not mounted", "by hand"], |_| {
+        assert!(!replica.exists());
+        fs::create_dir(&replica)
+    });
+    Ok(())
+}
+
+#[test]
+fn a_receiver_without_rsync_is_told() -> io::Result<()> {
+    let Some(over) = OverSsh::prepare()? else {
+        return Ok(());
+    };
+    over.sshd.let_in_for("/nowhere/rsync --server")?;
+    let words = ["no rsync at the receiver", "install rsync"];
+    over.says_and_is_mended(&words, |over| over.sshd.let_in("key"));
+    Ok(())
+}
+
+#[test]
+fn a_receiver_that_allows_rsync_alone_is_enough() -> io::Result<()> {
+    let Some(mut over) = OverSsh::prepare()? else {
+        return Ok(());
+    };
+    let rrsync = ["/usr/bin/rrsync", "/usr/local/bin/rrsync"];
+    let Some(rrsync) = rrsync.into_iter().find(|file| Path::new(file).exists()) else {
+        eprintln!("NOT TESTED: rrsync is missing (it comes with rsync)");
+        return Ok(());
+    };
+    over.sshd
+        .let_in_for(&format!("{rrsync} -no-lock {}", over.temp.path().display()))?;
+    let real = std::mem::replace(&mut over.replica, "/replica".into());
+    over.run()?;
+    over.replica = real;
+    over.in_sync();
+    grow(&over.source("tree"), 3, 3, 10)?;
+    over.in_sync();
+    fs::remove_dir_all(over.source("tree"))?;
+    over.in_sync();
+    over.finish();
+    Ok(())
+}
