@@ -191,7 +191,7 @@ mod tests {
         }
     }
 
-    fn options_for(path: &str, params: &str, options: SshOptions) -> Vec<String> {
+    fn options_for(path: &str, params: &str, options: &SshOptions) -> Vec<String> {
         let path = Path::new(path);
         let target = Target::Ssh {
             host: "h".into(),
@@ -206,7 +206,7 @@ mod tests {
             timeout: Duration::from_secs(1),
         };
         let socket = Some(Path::new("/run/sersync/data/ssh"));
-        let args = rsync_options(&remote, path, Some(2222), &options, socket);
+        let args = rsync_options(&remote, path, Some(2222), options, socket);
         args.into_iter()
             .map(|arg| arg.into_string().expect("text"))
             .collect()
@@ -219,7 +219,7 @@ mod tests {
             settings: vec![("ConnectTimeout", "3".into())],
             ..SshOptions::default()
         };
-        let args = options_for("/data", "-a", options);
+        let args = options_for("/data", "-a", &options);
         assert_eq!(args.len(), 1, "{args:?}");
         let words = split_as_rsync_does(args[0].strip_prefix("--rsh=").expect("rsh"));
         let at = |setting: &str| words.iter().position(|word| word == setting);
@@ -239,7 +239,7 @@ mod tests {
     #[test]
     fn what_a_shell_could_read_otherwise_goes_past_it() {
         let is_protected = |path, params| {
-            options_for(path, params, SshOptions::default()).contains(&"--protect-args".to_owned())
+            options_for(path, params, &SshOptions::default()).contains(&"--protect-args".to_owned())
         };
         assert!(!is_protected(
             "/backup/www.example.com_1",
