@@ -14,6 +14,7 @@ use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+mod calendar;
 mod command_line;
 mod encoding;
 mod escape;
@@ -30,6 +31,7 @@ mod validate;
 mod values;
 mod xml;
 
+pub use calendar::Calendar;
 pub use params::Params;
 pub use plugin::{PluginConfig, PluginKind};
 pub use problem::{ConfigError, Position, Problem, Severity};
@@ -140,13 +142,22 @@ pub struct FilterConfig {
     pub excludes: Vec<String>,
 }
 
-/// `<crontab>`: a full push every so often.
+/// `<crontab>`: full pushes by the clock.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct CrontabConfig {
-    /// From one push to the next.
-    pub period: Duration,
-    /// Patterns of rsync, as written in `crontabfilter`.
+    /// When.
+    pub schedule: Schedule,
+    /// Patterns of rsync, as written in `crontabfilter`. What they exclude is neither sent nor deleted by these pushes.
     pub excludes: Vec<String>,
+}
+
+/// When something is to be done again and again.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Schedule {
+    /// `schedule`: so long after the last time, or after the start.
+    Every(Duration),
+    /// `calendar`: by the clock on the wall.
+    Calendar(Calendar),
 }
 
 /// A configuration that is in order, and what is to be said about it.

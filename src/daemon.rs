@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::signal::unix::{Signal, SignalKind, signal};
-use tokio::sync::{Semaphore, mpsc, oneshot};
+use tokio::sync::{Semaphore, mpsc, oneshot, watch};
 use tokio::task::{JoinError, JoinSet};
 use tokio_util::sync::CancellationToken;
 use tracing::{error, info, warn};
@@ -132,6 +132,7 @@ pub async fn run(config: Config, options: Options) -> Result<(), StartError> {
         retry_period: config.retry_period,
         initial_push: options.initial_push,
         plugins: Plugins::default(),
+        crontab: watch::Sender::new(None),
         board,
         state_dir: options.state_dir,
     };

@@ -27,7 +27,7 @@ const RUN_SHARE: u32 = 20;
 /// A path not sent for this long counts as quiet again: its next change goes at once.
 const MEMORY: Duration = Duration::from_secs(3);
 /// A tree that must be compared again waits this long, doubled with each try.
-const TREE_RETRY: Duration = Duration::from_millis(100);
+pub const TREE_RETRY: Duration = Duration::from_millis(100);
 /// How many recently sent paths are remembered. Past it a path merely counts as quiet.
 const REMEMBERED: usize = 65_536;
 

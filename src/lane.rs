@@ -8,6 +8,7 @@
 //! since the long one may have undone it.
 
 use std::collections::{BTreeSet, VecDeque};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use crate::change::Change;
@@ -24,6 +25,7 @@ pub mod context;
 mod down;
 mod job;
 mod news;
+mod push;
 mod sample;
 mod slot;
 pub mod task;
@@ -35,6 +37,7 @@ pub use slot::Batch;
 
 use clock::Clock;
 use down::Down;
+use push::Push;
 use slot::Slot;
 
 /// Dirty paths kept one by one for each lane: some 10 MB. More than that is compared faster by directory.
@@ -70,6 +73,7 @@ pub struct LaneState {
     path: Slot,
     large: Slot,
     tree: Slot,
+    push: Push,
     down: Option<Down>,
     held: Option<(Hold, Instant)>,
     source_present: bool,
@@ -99,6 +103,7 @@ impl LaneState {
             path: Slot::new(),
             large: Slot::new(),
             tree: Slot::new(),
+            push: Push::default(),
             down: None,
             held: None,
             source_present: true,
@@ -159,10 +164,18 @@ impl LaneState {
 
     /// A change came in.
     pub fn on_change(&mut self, change: Change, now: Instant) {
+        self.push.disturb();
         self.dirty.insert(change, now);
         // An entry may have come into an empty source.
         if let Some((Hold::SourceEmpty, recheck)) = &mut self.held {
             *recheck = now;
+        }
+    }
+
+    /// The schedule asks for a full push in which these patterns hold. Whatever compares everything by then is one.
+    pub fn on_schedule(&mut self, excludes: Arc<[String]>, now: Instant) {
+        if !self.owes_everything() {
+            self.push.ask(excludes, now);
         }
     }
 
@@ -242,6 +255,7 @@ impl LaneState {
             gathering,
             self.dirty.next_due().filter(|due| *due > now),
             self.failed.next_due(),
+            self.push.due().filter(|due| *due > now),
         ];
         plan.wake = times.into_iter().flatten().min();
         plan
@@ -259,6 +273,7 @@ impl LaneState {
         if self.slot(route).running.is_some() {
             return None;
         }
+        let mut excludes: Arc<[String]> = Arc::default();
         let mut paths = match route {
             Route::Path => self.next_paths(now)?,
             // One at a time: each is long by itself.
@@ -268,6 +283,10 @@ impl LaneState {
             }
             Route::Tree => self.next_trees(now),
         };
+        if route == Route::Tree && paths.is_empty() {
+            excludes = self.begin_push(now)?;
+            paths = push::batch(now);
+        }
         if paths.is_empty() {
             return None;
         }
@@ -294,8 +313,18 @@ impl LaneState {
             paths,
             unswept,
             beside,
+            excludes,
             forms: self.forms,
         })
+    }
+
+    /// The patterns of the push that is due, unless everything is dirty anyway.
+    fn begin_push(&mut self, now: Instant) -> Option<Arc<[String]>> {
+        if self.dirty.is_everything() {
+            self.push.forget();
+        }
+        let alone = self.pending() == 0 && self.failed.is_empty();
+        self.push.begin(alone, now)
     }
 
     /// Trees that failed together with others go one by one, so that it shows which one fails.
@@ -362,10 +391,14 @@ impl LaneState {
     pub fn on_report(
         &mut self,
         route: Route,
-        report: Report,
+        mut report: Report,
         now: Instant,
         jitter: f64,
     ) -> Vec<News> {
+        let pushed = match route {
+            Route::Tree => self.push.on_report(&mut report, now),
+            Route::Path | Route::Large => None,
+        };
         let slot = self.slot(route);
         let batch = slot.running.take().unwrap_or_default();
         for dirty in slot.touched.take(Route::Path, usize::MAX, now, |_| false) {
@@ -387,7 +420,7 @@ impl LaneState {
         self.forms.exact_times = self.forms.exact_times.or(report.exact_times);
         let poisoned = self.is_poisoned(route, &report);
         let only_looked = report.runs == 0 && !report.routed.is_empty();
-        let mut news = Vec::new();
+        let mut news = Vec::from_iter(pushed);
         for dirty in report.synced {
             self.failed.on_synced(&dirty.path, dirty.extent);
         }

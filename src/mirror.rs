@@ -34,6 +34,11 @@ use crate::sysctl::{self, Limits};
 use crate::watch::inotify::Inotify;
 use crate::watch::{WatchConfig, Watcher, Watching};
 
+mod timetable;
+
+pub use timetable::Crontab;
+use timetable::Timetable;
+
 /// Messages between the watcher's thread and the mirror; past it the kernel's queue holds what comes.
 const EVENTS: usize = 256;
 /// Questions that may wait for a mirror.
@@ -66,6 +71,8 @@ pub struct Shared {
     pub initial_push: bool,
     /// Who is told of what was mirrored.
     pub plugins: Plugins,
+    /// See [`crate::config::Config::crontab`].
+    pub crontab: watch::Sender<Crontab>,
     /// Where everything is shown.
     pub board: Board,
     /// Where the lanes keep what must outlive the process.
@@ -166,6 +173,7 @@ pub struct MirrorTask {
     shared: Shared,
     stop: CancellationToken,
     inbox: mpsc::Receiver<MirrorMessage>,
+    timetable: Timetable,
     paused: BTreeSet<u32>,
 }
 
@@ -186,12 +194,14 @@ impl MirrorTask {
         stop: CancellationToken,
     ) -> (Self, MirrorHandle) {
         let (sender, inbox) = mpsc::channel(INBOX);
+        let timetable = Timetable::new(shared.crontab.subscribe());
         let task = Self {
             config,
             numbers,
             shared,
             stop,
             inbox,
+            timetable,
             paused: BTreeSet::new(),
         };
         (task, MirrorHandle { inbox: sender })
@@ -381,6 +391,9 @@ impl<'a> Session<'a> {
                 () = self.mirror.stop.cancelled() => return None,
                 done = &mut done => return Some(done),
                 Some(message) = self.mirror.inbox.recv() => self.on_message(message).await,
+                excludes = self.mirror.timetable.due() => {
+                    self.tell_lanes(|| LaneMessage::Push(Arc::clone(&excludes))).await;
+                }
                 Some(ended) = self.tasks.join_next() => pass_panic_on(ended),
             }
         }

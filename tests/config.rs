@@ -11,7 +11,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
 
-use sersync::config::{Config, Target};
+use sersync::config::{Config, Schedule, Target};
 
 const EXIT_CONFIG: i32 = 78;
 
@@ -222,17 +222,29 @@ fn remotes_over_ssh_and_others_stand_side_by_side() {
 }
 
 #[test]
+fn a_crontab_has_a_period_or_a_calendar_and_the_patterns_of_its_pushes() {
+    let load = |name: &str| {
+        let file = fixtures().join("good").join(name);
+        let crontab = Config::load(&file).expect(name).config.crontab;
+        crontab.expect("it is on")
+    };
+    let every = load("crontab.xml");
+    let ten_hours = Duration::from_secs(600 * 60);
+    assert_eq!(every.schedule, Schedule::Every(ten_hours));
+    assert_eq!(every.excludes, ["*.php", "/cache"]);
+    let by_calendar = load("calendar.xml");
+    assert!(matches!(by_calendar.schedule, Schedule::Calendar(_)));
+    assert!(by_calendar.excludes.is_empty());
+}
+
+#[test]
 fn what_cannot_be_done_yet_is_valid_all_the_same() {
     let loaded = Config::load(&fixtures().join("bad/not-yet.xml")).expect("the file is valid");
     let config = &loaded.config;
-    assert_eq!(loaded.unsupported().len(), 2);
+    assert_eq!(loaded.unsupported().len(), 1);
     assert_eq!(
         config.filter.as_ref().expect("it is on").excludes,
         [r"(.*)\.svn"]
-    );
-    assert_eq!(
-        config.crontab.as_ref().expect("it is on").excludes,
-        ["*.php"]
     );
     assert_eq!(
         config.mirrors[0].remotes[0].target.to_string(),

@@ -12,7 +12,9 @@ use super::xml::{
     Attribute, CrontabXml, FailLogXml, FileSystemXml, HeadXml, HostXml, InotifyXml, LocalPathXml,
     PatternsXml, SersyncXml, StartPluginXml, SwitchXml,
 };
-use super::{Config, CrontabConfig, FilterConfig, MirrorConfig, Switches, quote};
+use super::{
+    Calendar, Config, CrontabConfig, FilterConfig, MirrorConfig, Schedule, Switches, quote,
+};
 
 /// `failLog timeToExecute` of the stock file.
 pub(super) const STOCK_RETRY_PERIOD: Duration = Duration::from_secs(60 * 60);
@@ -162,28 +164,50 @@ fn fail_log_settings(
 
 fn crontab(crontab: &CrontabXml, problems: &mut Problems<'_>) -> Option<CrontabConfig> {
     let on = problems.start(&crontab.switch);
-    let (period, excludes) = problems.check_if_on(on, |problems| {
-        let period = crontab.schedule.as_ref();
-        let period = period.filter(|period| on || !period.value.is_empty());
+    let (schedule, excludes) = problems.check_if_on(on, |problems| {
         (
-            period.and_then(|period| problems.value(period, minutes)),
+            schedule(crontab, on, problems),
             crontab
                 .filter
                 .as_ref()
-                .and_then(|filter| expressions(filter, problems)),
+                .and_then(|filter| push_excludes(filter, problems)),
         )
     });
-    if !on {
-        return None;
-    }
-    problems.unsupported(
-        crontab.switch.at,
-        "`crontab` is not carried out by this version yet; write start=\"false\"",
-    );
-    Some(CrontabConfig {
-        period: period.unwrap_or(STOCK_SCHEDULE),
+    on.then(|| CrontabConfig {
+        schedule: schedule.unwrap_or(Schedule::Every(STOCK_SCHEDULE)),
         excludes: excludes.unwrap_or_default(),
     })
+}
+
+fn schedule(crontab: &CrontabXml, on: bool, problems: &mut Problems<'_>) -> Option<Schedule> {
+    let is_said = |attribute: &&Attribute| on || !attribute.value.is_empty();
+    let period = crontab.schedule.as_ref().filter(is_said);
+    let calendar = crontab.calendar.as_ref().filter(is_said);
+    if let (Some(_), Some(calendar)) = (period, calendar) {
+        problems.error(
+            calendar.at,
+            "`calendar` and `schedule` say the same thing twice; remove one of them",
+        );
+    }
+    let period = period.and_then(|period| problems.value(period, minutes));
+    let calendar = calendar.and_then(|calendar| problems.value(calendar, Calendar::parse));
+    calendar
+        .map(Schedule::Calendar)
+        .or(period.map(Schedule::Every))
+}
+
+/// The patterns of `crontabfilter`, as rsync takes them after `--exclude=`.
+fn push_excludes(filter: &PatternsXml, problems: &mut Problems<'_>) -> Option<Vec<String>> {
+    let excludes = expressions(filter, problems)?;
+    for expression in &filter.expressions {
+        if let Some(expression) = &expression.expression {
+            problems.value(expression, |pattern| match pattern {
+                "!" => Err("would clear all filter rules; remove it".to_owned()),
+                _ => Ok(()),
+            });
+        }
+    }
+    Some(excludes)
 }
 
 fn started_plugins(

@@ -171,11 +171,12 @@ pub(super) struct FailLogXml {
     pub(super) time_to_execute: Option<Attribute>,
 }
 
-/// `<crontab>`; the schedule is in minutes.
+/// `<crontab>`; the schedule is in minutes. `calendar` is ours.
 #[derive(Debug)]
 pub(super) struct CrontabXml {
     pub(super) switch: SwitchXml,
     pub(super) schedule: Option<Attribute>,
+    pub(super) calendar: Option<Attribute>,
     pub(super) filter: Option<PatternsXml>,
 }
 

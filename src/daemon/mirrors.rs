@@ -1,6 +1,7 @@
 //! The mirrors that run: started and ended as the configuration says, each remote with a number of its own.
 
 use std::path::Path;
+use std::sync::Arc;
 
 use tokio::task::{JoinError, JoinSet};
 use tokio_util::sync::CancellationToken;
@@ -71,6 +72,15 @@ impl Mirrors {
         self.running = kept;
         self.plugins.apply(plugins, &mut self.shared).await;
         self.shared.retry_period = config.retry_period;
+        // Mirrors that stay begin a new period only if it is another crontab.
+        let crontab = config.crontab.map(Arc::new);
+        self.shared.crontab.send_if_modified(|old| {
+            let is_new = *old != crontab;
+            if is_new {
+                *old = crontab;
+            }
+            is_new
+        });
         let mirrors = config.mirrors.into_iter();
         let fresh: Vec<MirrorConfig> = mirrors
             .clone()

@@ -1,6 +1,7 @@
 //! The words between a lane's state and its task: jobs and what is to be done next, reports, and what is worth telling.
 
 use std::fmt;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use super::slot::Batch;
@@ -24,6 +25,8 @@ pub struct Job {
     /// directory, since it would write and delete through that link; and nothing is deleted by a listing where it has
     /// half-written files.
     pub beside: Vec<(Route, Batch)>,
+    /// Patterns of rsync that hold in this job alone: what they exclude is neither sent nor deleted.
+    pub excludes: Arc<[String]>,
     /// What the receiver takes.
     pub forms: Forms,
 }
@@ -136,6 +139,17 @@ pub enum News {
     PathFailed(RelPath, Failure),
     /// From now on without this option.
     FormChanged(RefusedForm),
+    /// The push that the schedule asked for got through.
+    Pushed {
+        /// Files whose content was transferred.
+        sent: u64,
+        /// Entries removed at the receiver.
+        deleted: u64,
+        /// Whether nothing was known to differ, so that what was sent or deleted is drift.
+        alone: bool,
+    },
+    /// It did not, and is left to the next time.
+    PushFailed(String),
 }
 
 /// What to do next.

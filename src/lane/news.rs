@@ -102,6 +102,19 @@ pub fn tell(remote: &str, news: Vec<News>) -> Option<Heard> {
                 };
                 info!(SERSYNC_REMOTE = remote, "{remote} {what}");
             }
+            News::Pushed {
+                sent,
+                deleted,
+                alone,
+            } => pushed(remote, sent, deleted, alone),
+            News::PushFailed(cause) => {
+                warn!(
+                    MESSAGE_ID = id::PATH_FAILED,
+                    SERSYNC_REMOTE = remote,
+                    "the scheduled push to {remote} failed and is left to the next time: {cause}"
+                );
+                heard = Some(Heard { exit: -1, cause });
+            }
         }
     }
     if failed > LOGGED_PATHS {
@@ -113,6 +126,31 @@ pub fn tell(remote: &str, news: Vec<News>) -> Option<Heard> {
         );
     }
     heard
+}
+
+/// A scheduled push got through.
+fn pushed(remote: &str, sent: u64, deleted: u64, alone: bool) {
+    let files = |count| match count {
+        1 => "1 file".to_owned(),
+        _ => format!("{count} files"),
+    };
+    let done = format!("{} sent, {} deleted", files(sent), files(deleted));
+    match (sent + deleted, alone) {
+        (0, _) => info!(
+            SERSYNC_REMOTE = remote,
+            "the scheduled push found {remote} equal"
+        ),
+        (_, true) => warn!(
+            MESSAGE_ID = id::DRIFT_FOUND,
+            SERSYNC_REMOTE = remote,
+            "{remote} had drifted, the scheduled push has mended it: {done}"
+        ),
+        // What changed by itself meanwhile is among them.
+        (_, false) => info!(
+            SERSYNC_REMOTE = remote,
+            "the scheduled push to {remote} ended: {done}"
+        ),
+    }
 }
 
 /// So many paths failed, in words that name none.

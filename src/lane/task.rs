@@ -43,6 +43,8 @@ pub enum LaneMessage {
     Pause(oneshot::Sender<()>),
     /// Go on.
     Resume,
+    /// The schedule asks for a full push in which these patterns hold.
+    Push(Arc<[String]>),
     /// See [`LaneState::settled`]; what differs at the moment this is read is waited for.
     Settle {
         /// What is to be compared first, whether or not it changed.
@@ -312,6 +314,7 @@ impl LaneTask {
                     self.halt = Halt::default();
                 }
             }
+            LaneMessage::Push(excludes) => self.state.on_schedule(excludes, now),
             LaneMessage::Settle {
                 resync,
                 patient,

@@ -445,6 +445,150 @@ fn directories_that_a_killed_receiver_was_writing_to_are_swept_with_the_next_job
     assert_eq!(job(&mut lane, probe_at).unswept, [path("d")]);
 }
 
+/// Patterns of a push.
+fn patterns(count: usize) -> Arc<[String]> {
+    vec!["*.php".to_owned(); count].into()
+}
+
+/// An idle lane whose schedule has begun a push with a pattern.
+fn lane_with_a_push(now: Instant) -> (LaneState, Job) {
+    let mut lane = lane();
+    lane.on_schedule(patterns(1), now);
+    let push = job(&mut lane, now);
+    assert_eq!(
+        (push.route, names(&push)),
+        (Route::Tree, vec![".".to_owned()])
+    );
+    assert_eq!(push.excludes, patterns(1));
+    (lane, push)
+}
+
+#[test]
+fn there_is_one_push_at_a_time_and_none_beside_another_comparison_of_everything() {
+    let now = Instant::now();
+    let (mut lane, push) = lane_with_a_push(now);
+    lane.on_schedule(patterns(1), now);
+    assert!(lane.plan(now).jobs.is_empty());
+    lane.on_report(Route::Tree, synced(&push), now, 0.0);
+    assert!(lane.plan(now).jobs.is_empty(), "the one that ran was it");
+    let (mut lane, tree) = lane_with_a_tree_run(now);
+    lane.on_schedule(patterns(1), now);
+    assert!(lane.plan(now).jobs.is_empty());
+    lane.on_report(Route::Tree, synced(&tree), now, 0.0);
+    assert!(lane.plan(now).jobs.is_empty(), "so was that one");
+}
+
+#[test]
+fn a_push_waits_for_the_end_of_a_pause_and_then_runs_once() {
+    let (mut lane, now) = (lane(), Instant::now());
+    lane.on_pause(true);
+    for minutes in 0..3 {
+        let then = now + Duration::from_secs(60 * minutes);
+        lane.on_schedule(patterns(1), then);
+        assert!(lane.plan(then).jobs.is_empty());
+    }
+    lane.on_pause(false);
+    let later = now + PERIOD;
+    let push = job(&mut lane, later);
+    lane.on_report(Route::Tree, synced(&push), later, 0.0);
+    assert!(lane.plan(later).jobs.is_empty());
+}
+
+#[test]
+fn a_push_that_did_not_reach_its_remote_begins_again_when_that_is_back() {
+    let now = Instant::now();
+    let (mut lane, push) = lane_with_a_push(now);
+    lane.on_report(Route::Tree, unreachable(&push), now, 0.0);
+    let probe_at = lane.plan(now).wake.expect("a time to probe");
+    assert!(lane.plan(probe_at).probe);
+    lane.on_probed(Ok(()), probe_at, 0.0);
+    assert_eq!(job(&mut lane, probe_at).excludes, patterns(1));
+}
+
+#[test]
+fn a_push_with_patterns_leaves_the_fail_queue_as_it_is_and_takes_nothing_further_than_it_was_named()
+{
+    let (mut lane, now) = (lane(), Instant::now());
+    let failure = |message: &str| Failure {
+        exit: 23,
+        message: message.into(),
+    };
+    lane.on_change(Change::written(path("a.php")), now);
+    let first = job(&mut lane, now);
+    let report = Report {
+        failed: vec![(first.paths[0].clone(), failure("no"))],
+        ..Report::default()
+    };
+    lane.on_report(Route::Path, report, now, 0.0);
+    lane.on_schedule(patterns(1), now);
+    let push = job(&mut lane, now);
+    let named = |name| DirtyPath::now(path(name), Extent::Subtree);
+    let report = Report {
+        again: vec![named("d")],
+        failed: vec![(
+            named("old"),
+            failure("cannot delete non-empty directory: old"),
+        )],
+        ..synced(&push)
+    };
+    let news = lane.on_report(Route::Tree, report, now, 0.0);
+    assert!(matches!(news[..], [News::Pushed { alone: false, .. }]));
+    assert_eq!(
+        lane.failed().len(),
+        1,
+        "a.php was not looked at, old is kept"
+    );
+    let again = job(&mut lane, now);
+    assert_eq!(
+        (names(&again), again.paths[0].extent),
+        (vec!["d".into()], Extent::Entry)
+    );
+}
+
+#[test]
+fn what_a_push_sends_is_drift_only_if_nothing_had_changed() {
+    let now = Instant::now();
+    for disturbed in [false, true] {
+        let (mut lane, push) = lane_with_a_push(now);
+        if disturbed {
+            lane.on_change(Change::written(path("a")), now);
+        }
+        let report = Report {
+            files_sent: 2,
+            ..synced(&push)
+        };
+        let news = News::Pushed {
+            sent: 2,
+            deleted: 0,
+            alone: !disturbed,
+        };
+        assert_eq!(lane.on_report(Route::Tree, report, now, 0.0), [news]);
+    }
+}
+
+#[test]
+fn a_push_of_a_source_that_is_never_the_same_is_given_up_until_the_next_time() {
+    let now = Instant::now();
+    let (mut lane, mut push) = lane_with_a_push(now);
+    let mut then = now;
+    for _ in 1..MOST_TRIES {
+        let report = Report {
+            again: push.paths,
+            ..Report::default()
+        };
+        assert_eq!(lane.on_report(Route::Tree, report, then, 0.0), []);
+        then = lane.plan(then).wake.expect("a time to try again");
+        push = job(&mut lane, then);
+    }
+    let report = Report {
+        again: push.paths,
+        ..Report::default()
+    };
+    let news = lane.on_report(Route::Tree, report, then, 0.0);
+    assert!(matches!(&news[..], [News::PushFailed(_)]), "{news:?}");
+    assert_eq!(lane.plan(then), Plan::default());
+}
+
 /// How a job of the random test ends.
 #[derive(Debug, Clone, Copy)]
 enum Fate {
@@ -511,7 +655,7 @@ proptest! {
     /// Whatever happens on the way, each change is followed by a job that covers it and gets through.
     #[test]
     fn every_change_gets_through_in_the_end(
-        steps in proptest::collection::vec((0..6_u8, 0..6_u8, 0..3000_u64, a_fate()), 1..120)
+        steps in proptest::collection::vec((0..7_u8, 0..6_u8, 0..3000_u64, a_fate()), 1..120)
     ) {
         let (mut lane, mut now) = (lane(), Instant::now());
         let mut owed: Vec<RelPath> = Vec::new();
@@ -523,7 +667,8 @@ proptest! {
                           now: Instant| {
             let gets_through =
                 matches!(fate, Fate::Synced) || matches!(fate, Fate::Routed) && job.route != Route::Path;
-            if gets_through {
+            // Of what its patterns exclude a push says nothing.
+            if gets_through && job.excludes.is_empty() {
                 // What changed again after the job had begun is still owed.
                 owed.retain(|path| {
                     changed.contains(path) || !job.paths.iter().any(|dirty| match dirty.extent {
@@ -554,6 +699,7 @@ proptest! {
                     let at = usize::from(which) % running.len();
                     finish(&mut lane, &mut owed, running.remove(at), fate, now);
                 }
+                4 => lane.on_schedule(patterns(usize::from(which % 2)), now),
                 _ => {
                     let plan = lane.plan(now);
                     running.extend(plan.jobs.into_iter().map(|job| (job, Vec::new())));

@@ -47,6 +47,7 @@ pub async fn execute(
         paths,
         unswept,
         beside,
+        excludes,
         forms,
     } = job;
     let report = Report {
@@ -58,6 +59,7 @@ pub async fn execute(
         context,
         route,
         beside,
+        excludes,
         forms,
         standby,
         halt,
@@ -91,6 +93,8 @@ struct Transfer {
     route: Route,
     /// See [`Job::beside`].
     beside: Vec<(Route, Batch)>,
+    /// See [`Job::excludes`].
+    excludes: Arc<[String]>,
     forms: Forms,
     standby: Option<Standby>,
     halt: Halt,
@@ -411,7 +415,8 @@ impl Transfer {
             }
             self.standby_was_cut_off = had_begun(&ended.exit);
         }
-        let launch = self.context.launch(root, kind, self.forms, pace);
+        let mut launch = self.context.launch(root, kind, self.forms, pace);
+        launch.args.splice(0..0, args::excluding(&self.excludes));
         tracing::trace!("{}", args::shown(&launch.args));
         let told = &self.context.progress;
         let is_tree = matches!(kind, RunKind::Tree { .. });

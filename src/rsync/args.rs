@@ -191,6 +191,13 @@ pub fn arguments(remote: &RemoteConfig, kind: RunKind, forms: Forms, pace: Pace)
     args
 }
 
+/// The options that leave out what these patterns name. Before all others: of several rules the first that fits counts.
+pub fn excluding(patterns: &[String]) -> impl Iterator<Item = OsString> {
+    patterns
+        .iter()
+        .map(|pattern| format!("--exclude={pattern}").into())
+}
+
 fn modify_window(exact: bool) -> &'static str {
     if exact {
         "--modify-window=-1"

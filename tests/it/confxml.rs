@@ -22,6 +22,8 @@ pub struct Confxml {
     pub switches: Vec<(&'static str, bool)>,
     /// The plugins that are started: their names, and what stands in their definitions.
     pub plugins: Vec<(&'static str, String)>,
+    /// More elements of `sersync`, as they are to stand there.
+    pub more: String,
 }
 
 /// One `localpath`: a source and where it goes.
@@ -64,6 +66,7 @@ impl Confxml {
             port,
             switches: vec![("attrib", true)],
             plugins: Vec::new(),
+            more: String::new(),
         }
     }
 
@@ -97,6 +100,7 @@ impl Confxml {
             let start = format!("    <plugin start=\"true\" name=\"{name}\"/>\n");
             xml.extend_from_slice(start.as_bytes());
         }
+        xml.extend_from_slice(self.more.as_bytes());
         xml.extend_from_slice(b"  </sersync>\n");
         for (name, definition) in &self.plugins {
             let plugin = format!("  <plugin name=\"{name}\">{definition}</plugin>\n");

@@ -30,6 +30,7 @@ mod tree;
 
 mod changes;
 mod control;
+mod crontab;
 mod errors;
 mod first_push;
 mod idle;

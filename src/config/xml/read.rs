@@ -156,6 +156,7 @@ fn read_sersync(element: &mut Element<'_, '_, '_>) -> SersyncXml {
         crontab: element.child("crontab", |crontab| CrontabXml {
             switch: read_switch(crontab),
             schedule: crontab.attribute("schedule"),
+            calendar: crontab.attribute("calendar"),
             filter: crontab.child("crontabfilter", |filter| read_patterns(filter, "exclude")),
         }),
         plugins: element.children("plugin", |plugin| StartPluginXml {

@@ -1,0 +1,100 @@
+//! `<crontab>`: full pushes by the clock, which mend what somebody changed at the receiver. The calendar form has
+//! seconds, so nobody waits for minutes here.
+
+use std::fs;
+use std::io;
+use std::time::Duration;
+
+use rustix::process::Signal;
+
+use crate::harness::{Mirror, SOON, stays, wait_until};
+
+/// Some pushes by [`EVERY_SECOND`].
+const SOME_PUSHES: Duration = Duration::from_secs(4);
+const EVERY_SECOND: &str = r#"<crontab start="true" calendar="*:*:*"/>"#;
+/// With files that these pushes leave alone: by name, and by a place in the source.
+const FILTERED: &str = r#"<crontab start="true" calendar="*:*:*"><crontabfilter start="true">
+    <exclude expression="*.php"/><exclude expression="/cache"/></crontabfilter></crontab>"#;
+
+fn with_crontab(crontab: &str) -> io::Result<Mirror> {
+    let mut mirror = Mirror::prepare()?;
+    crontab.clone_into(&mut mirror.config.more);
+    for name in ["a", "b.php", "d/cache/a", "cache/a"] {
+        let file = mirror.source(name);
+        fs::create_dir_all(file.parent().expect("it is in a directory"))?;
+        fs::write(file, "as it was\n")?;
+    }
+    mirror.run()?;
+    mirror.in_sync();
+    Ok(mirror)
+}
+
+/// Has the running process read the configuration with another `crontab`.
+fn reload(mirror: &mut Mirror, crontab: &str) -> io::Result<()> {
+    let reloads = |log: &str| log.matches("new configuration is in force").count();
+    let before = reloads(&mirror.log());
+    crontab.clone_into(&mut mirror.config.more);
+    mirror.config.write()?;
+    mirror.sersync().signal(Signal::HUP);
+    wait_until(SOON, "it is read", || reloads(&mirror.log()) > before);
+    Ok(())
+}
+
+#[test]
+fn what_was_changed_behind_our_back_is_mended_and_said() -> io::Result<()> {
+    let mut mirror = with_crontab(EVERY_SECOND)?;
+    fs::remove_file(mirror.replica("a"))?;
+    fs::write(mirror.replica("b.php"), "changed there\n")?;
+    fs::write(mirror.replica("stray"), "made there\n")?;
+    mirror.in_sync();
+    mirror.sersync().wait_for_problem(&["drift", "mended"]);
+    mirror.finish()
+}
+
+#[test]
+fn what_the_crontabfilter_excludes_is_neither_mended_nor_deleted_by_these_pushes_and_still_follows_its_own_changes()
+-> io::Result<()> {
+    let mirror = with_crontab(FILTERED)?;
+    for name in ["b.php", "cache/a", "stray.php", "cache/stray"] {
+        fs::write(mirror.replica(name), "changed there\n")?;
+    }
+    fs::remove_file(mirror.replica("a"))?;
+    fs::remove_file(mirror.replica("d/cache/a"))?;
+    wait_until(SOON, "what is not excluded is mended", || {
+        mirror.replica("a").exists() && mirror.replica("d/cache/a").exists()
+    });
+    stays(SOME_PUSHES, "what is excluded stays as it is there", || {
+        let is_kept =
+            |name| fs::read(mirror.replica(name)).is_ok_and(|is| is == b"changed there\n");
+        ["b.php", "cache/a", "stray.php", "cache/stray"]
+            .into_iter()
+            .all(is_kept)
+    });
+    fs::write(mirror.source("b.php"), "changed here\n")?;
+    wait_until(SOON, "a change of its own arrives", || {
+        fs::read(mirror.replica("b.php")).is_ok_and(|is| is == b"changed here\n")
+    });
+    for stray in ["stray.php", "cache/stray"] {
+        fs::remove_file(mirror.replica(stray))?;
+    }
+    fs::write(mirror.source("cache/a"), "changed here\n")?;
+    mirror.finish()
+}
+
+#[test]
+fn a_reload_begins_and_ends_the_pushes_without_comparing_everything() -> io::Result<()> {
+    let mut mirror = with_crontab("")?;
+    let stray = mirror.replica("stray");
+    fs::write(&stray, "made there\n")?;
+    reload(&mut mirror, EVERY_SECOND)?;
+    wait_until(SOON, "a push removes what is only there", || {
+        !stray.exists()
+    });
+    reload(&mut mirror, "")?;
+    let pushes = |mirror: &Mirror| mirror.log().matches("scheduled push").count();
+    let before = pushes(&mirror);
+    stays(SOME_PUSHES, "at most the push that ran is said", || {
+        pushes(&mirror) <= before + 1
+    });
+    mirror.finish()
+}
