@@ -10,6 +10,7 @@ pub mod check;
 pub mod completions;
 pub mod control;
 pub mod run;
+pub mod sersync2;
 
 use completions::CompletionShell;
 use control::ControlCommand;
@@ -87,6 +88,9 @@ pub struct RunArgs {
     /// Send nothing, only tell this plugin of every change (`-m` of the original)
     #[arg(long, value_name = "PLUGIN", hide = true, value_parser = PluginKind::from_name)]
     pub only_plugin: Option<PluginKind>,
+    /// The name on the bus; without it, that of the file
+    #[arg(long = "instance", value_name = "NAME", requires = "config", value_parser = instance_name)]
+    pub name: Option<String>,
     /// How.
     #[command(flatten)]
     pub how: HowArgs,

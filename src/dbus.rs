@@ -34,6 +34,7 @@ mod publisher;
 mod refusal;
 mod remote;
 mod selection;
+pub mod units;
 mod words;
 
 use log_control::LogControl1;

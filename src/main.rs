@@ -7,6 +7,10 @@ use clap::error::ErrorKind;
 use sersync::cli::{self, Cli, Command};
 
 fn main() -> ExitCode {
+    let mut words = std::env::args_os();
+    if cli::sersync2::is_called(words.next().as_deref()) {
+        return cli::sersync2::run(words);
+    }
     let arguments = match Cli::try_parse() {
         Ok(arguments) => arguments,
         Err(error) => {

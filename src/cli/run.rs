@@ -38,7 +38,8 @@ pub fn run(args: &RunArgs) -> ExitCode {
     for warning in &warnings {
         warn!("{warning}");
     }
-    let instance = args.instance.clone().unwrap_or_else(|| name_of(&file));
+    let named = args.instance.as_ref().or(args.name.as_ref());
+    let instance = named.cloned().unwrap_or_else(|| name_of(&file));
     let bus = if args.instance.is_some() {
         "system"
     } else {
@@ -87,7 +88,7 @@ fn refuse(code: u8, message: &str) -> ExitCode {
 }
 
 /// An instance needs a name on the bus: that of its file or directory if it will do.
-fn name_of(path: &Path) -> String {
+pub(super) fn name_of(path: &Path) -> String {
     let stem = path.file_stem().and_then(OsStr::to_str).unwrap_or_default();
     instance_name(stem).unwrap_or_else(|_| "default".into())
 }

@@ -4,5 +4,6 @@
 mod answers;
 mod errors;
 mod harness;
+mod oldface;
 mod runs;
 mod status;

@@ -1,0 +1,170 @@
+//! The old face: called as `sersync2`, the program takes the options of the original and does what they meant.
+//!
+//! It says in a line or two what it does, on standard output, and then is `sersync run`: here, or with `-d` in a
+//! transient service of systemd. Only `-d` needs a bus.
+
+use std::ffi::{OsStr, OsString};
+use std::io::{self, Write as _};
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+
+mod arguments;
+mod service;
+
+use arguments::{Arguments, Asked, parse};
+
+use super::{HowArgs, RunArgs, YesNo, complain, exit};
+use crate::config::{Config, ConfigError, Loaded, PluginKind};
+
+/// There is one as soon as systemd is what runs the machine; see sd_booted(3).
+const SYSTEMD_RUNS: &str = "/run/systemd/system";
+
+const HELP: &str = "\
+usage: sersync2 [-r] [-d] [-n N] [-o FILE] [-m PLUGIN]
+
+  -r         push everything before following the changes
+  -d         run as a service of systemd, sersync2-NAME.service, NAME being that of the file
+  -n N       at most N rsync processes at once (10)
+  -o FILE    the configuration (confxml.xml in the current directory)
+  -m PLUGIN  only this plugin and no rsync: command, socket, http or refreshCDN
+  -h         this text
+
+This is the command line of sersync2, kept for scripts that use it. `sersync --help` shows all that there is now.";
+
+/// Whether the program was called by its old name.
+#[must_use]
+pub fn is_called(program: Option<&OsStr>) -> bool {
+    let name = program.map(Path::new).and_then(Path::file_name);
+    name.is_some_and(|name| name == "sersync2")
+}
+
+/// Does what the words after the program's name say.
+#[must_use]
+pub fn run(words: impl IntoIterator<Item = OsString>) -> ExitCode {
+    let arguments = match parse(words) {
+        Ok(Asked::Run(arguments)) => arguments,
+        Ok(Asked::Help) => {
+            say_plainly(HELP);
+            return ExitCode::SUCCESS;
+        }
+        Ok(Asked::Version) => {
+            say_plainly(concat!("sersync2 ", env!("CARGO_PKG_VERSION")));
+            return ExitCode::SUCCESS;
+        }
+        Err(message) => {
+            complain(&format!("sersync2: {message}\n\n{HELP}"));
+            return ExitCode::from(exit::USAGE);
+        }
+    };
+    for word in &arguments.ignored {
+        complain(&format!("sersync2: `{}` is passed over", word.display()));
+    }
+    let config = match std::path::absolute(&arguments.config) {
+        Ok(config) => config,
+        Err(error) => {
+            complain(&format!(
+                "sersync2: failed to find out where you are: {error}"
+            ));
+            return ExitCode::from(exit::FAILED);
+        }
+    };
+    if let Some(kind) = arguments.plugin {
+        return plugin_alone(kind, &arguments);
+    }
+    say_what_is_done(&arguments, &config);
+    if !arguments.daemon {
+        return in_the_foreground(&arguments, config);
+    }
+    if !Path::new(SYSTEMD_RUNS).exists() {
+        complain(
+            "sersync2: -d has no systemd here that could run a service, so this stays in the foreground; \
+             leave out -d and let your service manager run it, or write `nohup sersync2 … &`",
+        );
+        return in_the_foreground(&arguments, config);
+    }
+    match check(&config) {
+        Ok(()) => service::start(&arguments, &config),
+        Err(error) => {
+            complain(&error.to_string());
+            ExitCode::from(exit::CONFIG)
+        }
+    }
+}
+
+fn in_the_foreground(arguments: &Arguments, config: PathBuf) -> ExitCode {
+    super::run::run(&RunArgs {
+        instance: None,
+        config: Some(config),
+        name: None,
+        how: HowArgs {
+            initial: if arguments.first_push {
+                YesNo::Yes
+            } else {
+                YesNo::No
+            },
+            processes: arguments.processes,
+            bus: None,
+            state_dir: None,
+        },
+    })
+}
+
+/// What a service would refuse is better said here than in its journal.
+fn check(config: &Path) -> Result<(), ConfigError> {
+    let (_, warnings) = Config::load(config).and_then(Loaded::into_runnable)?;
+    for warning in warnings {
+        complain(&warning.to_string());
+    }
+    Ok(())
+}
+
+/// `-m`: the plugin without any mirroring. Whoever carries that out is called here, and nowhere else.
+fn plugin_alone(kind: PluginKind, _: &Arguments) -> ExitCode {
+    complain(&format!(
+        "sersync2: -m {}: a plugin without rsync is not carried out by this version yet",
+        kind.name()
+    ));
+    ExitCode::from(exit::CONFIG)
+}
+
+fn say_what_is_done(arguments: &Arguments, config: &Path) {
+    let Arguments {
+        first_push,
+        processes,
+        ..
+    } = arguments;
+    say(&format!(
+        "{}, at most {processes} rsync processes at once",
+        config.display()
+    ));
+    say(if *first_push {
+        "everything is pushed first, then the changes are followed"
+    } else {
+        "without -r nothing is pushed first: what differs already stays so until it changes"
+    });
+}
+
+fn say(sentence: &str) {
+    say_plainly(&format!("sersync2: {sentence}"));
+}
+
+/// Nobody is left to be told if standard output is closed.
+fn say_plainly(text: &str) {
+    let _ = writeln!(io::stdout(), "{text}");
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn it_is_known_by_the_last_part_of_its_name() {
+        for name in ["sersync2", "./sersync2", "/usr/local/bin/sersync2"] {
+            assert!(is_called(Some(OsStr::new(name))), "{name}");
+        }
+        for name in ["sersync", "/opt/sersync2/sersync", "sersync2.old", ""] {
+            assert!(!is_called(Some(OsStr::new(name))), "{name}");
+        }
+        assert!(!is_called(None));
+    }
+}
