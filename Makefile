@@ -111,6 +111,7 @@ bench: need-linker need-rsync want-lsyncd ## plain rsync, lsyncd and sersync sid
 
 install: $(target)/release/sersync ## install what was built below PREFIX=/usr/local; DESTDIR= for packagers
 	$(INSTALL) -D -m 755 $(STRIP) '$<' '$(DESTDIR)$(PREFIX)/bin/sersync'
+	ln -sf sersync '$(DESTDIR)$(PREFIX)/bin/sersync2'
 	$(foreach file,$(files),$(INSTALL) -D -m 644 '$(call right,$(file))' '$(DESTDIR)$(call left,$(file))'$(newline))
 	$(foreach shell,$(completions),'$<' completions $(call left,$(shell)) \
 		| $(INSTALL) -D -m 644 /dev/stdin '$(DESTDIR)$(call right,$(shell))'$(newline))
@@ -119,7 +120,7 @@ install: $(target)/release/sersync ## install what was built below PREFIX=/usr/l
 	$(if $(DESTDIR),,@$(take_over))
 
 uninstall: ## remove what install has put there; configurations and state stay
-	rm -f '$(DESTDIR)$(PREFIX)/bin/sersync'
+	rm -f '$(DESTDIR)$(PREFIX)/bin/sersync' '$(DESTDIR)$(PREFIX)/bin/sersync2'
 	$(foreach file,$(files),rm -f '$(DESTDIR)$(call left,$(file))'$(newline))
 	$(foreach shell,$(completions),rm -f '$(DESTDIR)$(call right,$(shell))'$(newline))
 	rm -rf '$(DESTDIR)$(docdir)'

@@ -4,6 +4,7 @@ if [ -d /run/systemd/system ]; then
 	systemctl daemon-reload || :
 fi
 if [ "$1" -eq 0 ]; then
+	[ "$(readlink /usr/bin/sersync2)" != sersync ] || rm -f /usr/bin/sersync2
 	# Only if the administrator has left nothing in it.
 	rmdir /etc/sersync 2>/dev/null || :
 fi

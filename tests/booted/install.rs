@@ -17,6 +17,7 @@ pub fn the_package_is_whole_and_everything_is_in_its_place(machine: &Machine) {
     let brought = package::files(machine);
     for file in [
         "/usr/bin/sersync",
+        "/usr/bin/sersync2",
         "/usr/lib/systemd/system/sersync@.service",
         "/usr/lib/systemd/system/sersync.target",
         "/usr/lib/systemd/catalog/sersync.catalog",

@@ -40,6 +40,7 @@ mod install;
 mod journal;
 mod lifecycle;
 mod limits;
+mod oldface;
 
 use std::process::ExitCode;
 use std::sync::Arc;
@@ -99,6 +100,9 @@ fn cases() -> Vec<(&'static str, Case)> {
             a_path_that_fails_is_told_with_its_name_and_rsyncs_words,
             the_journal_explains_what_happened,
             the_log_level_can_be_changed_while_it_runs;
+        oldface:
+            d_leaves_a_running_service_that_systemctl_and_busctl_know,
+            a_service_of_the_old_program_is_restarted_after_a_crash_and_gone_after_a_stop;
         limits:
             low_limits_are_raised_at_the_start,
             higher_limits_stay,

@@ -86,11 +86,12 @@ impl Manager {
         &self,
         name: String,
         mode: String,
-        properties: HashMapList,
-        _more: Vec<(String, Vec<(String, OwnedVariant)>)>,
+        properties: Vec<(String, OwnedVariant)>,
+        more_units: Vec<(String, Vec<(String, OwnedVariant)>)>,
         #[zbus(connection)] connection: &Connection,
         #[zbus(signal_emitter)] emitter: SignalEmitter<'_>,
     ) -> Result<OwnedObjectPath, Refusal> {
+        assert_eq!(more_units.len(), 0);
         let properties: HashMap<String, OwnedVariant> = properties.into_iter().collect();
         let description = properties["Description"].to_string();
         let unit = Unit {
@@ -123,8 +124,6 @@ impl Manager {
         result: &str,
     ) -> zbus::Result<()>;
 }
-
-type HashMapList = Vec<(String, OwnedVariant)>;
 
 #[interface(name = "org.freedesktop.systemd1.Unit")]
 impl Unit {

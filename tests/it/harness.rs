@@ -3,6 +3,7 @@
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
+use std::process::Command;
 use std::time::{Duration, Instant};
 
 use tempfile::TempDir;
@@ -187,6 +188,13 @@ impl Mirror {
             &self.log_file(),
             arguments,
         )?);
+        Ok(())
+    }
+
+    /// Writes the configuration and starts sersync by a command of the test's own.
+    pub fn run_by(&mut self, command: Command) -> io::Result<()> {
+        self.config.write()?;
+        self.sersync = Some(Sersync::spawn(command, &self.log_file())?);
         Ok(())
     }
 

@@ -36,6 +36,7 @@ mod first_push;
 mod idle;
 mod isolation;
 mod kinds;
+mod oldface;
 mod overrides;
 mod plugins;
 mod random;

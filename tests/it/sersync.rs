@@ -1,5 +1,6 @@
 //! The process under test: started, signalled, ended, and asked through /proc and its log, never from inside.
 
+use std::ffi::OsStr;
 use std::fs::{self, OpenOptions};
 use std::io;
 use std::os::unix::process::CommandExt;
@@ -42,7 +43,12 @@ impl Sersync {
 
     /// The binary, away from the bus, journal and service manager of the machine it is tested on.
     pub fn command() -> Command {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_sersync"));
+        Self::command_called(env!("CARGO_BIN_EXE_sersync"))
+    }
+
+    /// The same under another name.
+    pub fn command_called(program: impl AsRef<OsStr>) -> Command {
+        let mut command = Command::new(program);
         for name in [
             "JOURNAL_STREAM",
             "NOTIFY_SOCKET",

@@ -205,11 +205,13 @@ mod tests {
             apart in any::<bool>(),
         ) {
             let space = if apart { " " } else { "" };
-            let line = if joined {
-                format!("-{}n{space}{number}", flags.concat())
+            let mut words: Vec<String> = flags.iter().map(|flag| format!("-{flag}")).collect();
+            if joined {
+                words = vec![format!("-{}", flags.concat())];
             } else {
-                flags.iter().map(|flag| format!("-{flag} ")).collect::<String>() + &format!("-n{space}{number}")
-            };
+                words.push("-".into());
+            }
+            let line = format!("{}n{space}{number}", words.join(" "));
             let arguments = run(&line);
             prop_assert_eq!(arguments.first_push, flags.contains(&"r".to_owned()));
             prop_assert_eq!(arguments.daemon, flags.contains(&"d".to_owned()));

@@ -1,0 +1,80 @@
+//! `sersync2 -d`: a transient service.
+
+use crate::instance::Instance;
+use crate::machine::Machine;
+use crate::wait::{SOON, wait_until};
+
+/// The old program, for the configuration of an instance; the unit it has made.
+fn start(instance: &Instance<'_>) -> String {
+    let said = instance.machine.ok(["sersync2", "-rdo", &instance.file()]);
+    let unit = format!("sersync2-{}.service", instance.name());
+    assert!(said.contains(&format!("systemctl status {unit}")), "{said}");
+    unit
+}
+
+fn shows(machine: &Machine, unit: &str, property: &str) -> String {
+    let said = machine.ok(["systemctl", "show", "--value", "-p", property, unit]);
+    said.trim_end().to_owned()
+}
+
+pub fn d_leaves_a_running_service_that_systemctl_and_busctl_know(machine: &Machine) {
+    let instance = Instance::prepare(machine, "oldface");
+    let unit = start(&instance);
+    for (property, value) in [
+        ("ActiveState", "active"),
+        ("Type", "notify"),
+        ("NotifyAccess", "main"),
+        ("Restart", "on-failure"),
+        ("WatchdogUSec", "1min"),
+        ("StatusErrno", "0"),
+    ] {
+        assert_eq!(shows(machine, &unit, property), value, "{property}");
+    }
+    instance.in_sync(SOON);
+    instance.carries("new");
+    let name = format!("org.sersync1.{}", instance.name());
+    let asked = [
+        "busctl",
+        "get-property",
+        &name,
+        "/org/sersync1",
+        "org.sersync1.Manager",
+        "Instance",
+    ];
+    assert_eq!(machine.ok(asked), "s \"oldface\"\n");
+    let status = machine.ok(["sersync", "status", instance.name()]);
+    assert!(status.starts_with("oldface: "), "{status}");
+    let again = machine.ok(["sersync2", "-rd", "-o", &instance.file()]);
+    assert!(again.contains("is running already"), "{again}");
+    machine.ok(["systemctl", "reload", &unit]);
+    let journal = machine.ok(["journalctl", "-o", "cat", "SERSYNC_INSTANCE=oldface"]);
+    assert!(
+        journal.contains("the new configuration is in force"),
+        "{journal}"
+    );
+    machine.ok(["systemctl", "stop", &unit]);
+}
+
+pub fn a_service_of_the_old_program_is_restarted_after_a_crash_and_gone_after_a_stop(
+    machine: &Machine,
+) {
+    let instance = Instance::prepare(machine, "oldcrash");
+    let unit = start(&instance);
+    let before = shows(machine, &unit, "MainPID");
+    machine.ok([
+        "systemctl",
+        "kill",
+        "--signal=KILL",
+        "--kill-whom=main",
+        &unit,
+    ]);
+    wait_until(SOON, "it is restarted", || {
+        let now = shows(machine, &unit, "MainPID");
+        now != "0" && now != before && shows(machine, &unit, "ActiveState") == "active"
+    });
+    instance.carries("after the crash");
+    machine.ok(["systemctl", "stop", &unit]);
+    assert_eq!(shows(machine, &unit, "LoadState"), "not-found");
+    start(&instance);
+    machine.ok(["systemctl", "stop", &unit]);
+}
