@@ -16,6 +16,7 @@ use std::time::Duration;
 
 mod calendar;
 mod command_line;
+mod differences;
 mod encoding;
 mod escape;
 mod overlap;
@@ -168,6 +169,8 @@ pub struct Loaded {
     /// What has no effect or is a risk, in the order of the file.
     pub warnings: Vec<Problem>,
     unsupported: Vec<Problem>,
+    /// What will differ from the original, if the file was written for that.
+    pub notes: Vec<Problem>,
 }
 
 impl Loaded {
@@ -275,6 +278,7 @@ impl Config {
                 config,
                 warnings: findings.problems,
                 unsupported: findings.unsupported,
+                notes: findings.notes,
             }),
             _ => Err(ConfigError::new(findings.into_all())),
         }

@@ -40,8 +40,8 @@ fn without_directory(text: &str, file: &Path) -> String {
 fn check_by_library(file: &Path) -> (String, bool) {
     let mut printed = String::new();
     let checked = Config::load(file).and_then(|loaded| {
-        for warning in &loaded.warnings {
-            writeln!(printed, "{warning}").expect("a string takes everything");
+        for said in loaded.warnings.iter().chain(&loaded.notes) {
+            writeln!(printed, "{said}").expect("a string takes everything");
         }
         loaded.into_runnable()
     });

@@ -9,11 +9,12 @@ use std::process::ExitCode;
 use super::exit;
 use crate::config::{Config, Target};
 
-/// Checks `file`: problems go to standard error, one line each; if it can be run, what it mirrors goes to standard
-/// output, one line for each target. Exit status 0 or 78.
+/// Checks `file`: problems go to standard error, one line each, and after them what will differ from the original if
+/// the file was written for that; if it can be run, what it mirrors goes to standard output, one line for each target.
+/// Exit status 0 or 78.
 #[must_use]
 pub fn run(file: &Path) -> ExitCode {
-    show(file, |config, out| {
+    show(file, true, |config, out| {
         for mirror in &config.mirrors {
             for remote in &mirror.remotes {
                 writeln!(out, "{} -> {}", mirror.display_source(), remote.target)?;
@@ -27,7 +28,7 @@ pub fn run(file: &Path) -> ExitCode {
 /// sources and local targets are mounted. Without it the service waits for them by itself.
 #[must_use]
 pub fn mounts(file: &Path) -> ExitCode {
-    show(file, |config, out| {
+    show(file, false, |config, out| {
         writeln!(
             out,
             "# Made by `sersync check --mounts`; make it again when the paths change.\n[Unit]"
@@ -41,11 +42,16 @@ pub fn mounts(file: &Path) -> ExitCode {
     })
 }
 
-fn show(file: &Path, what: impl FnOnce(&Config, &mut dyn Write) -> io::Result<()>) -> ExitCode {
+fn show(
+    file: &Path,
+    notes: bool,
+    what: impl FnOnce(&Config, &mut dyn Write) -> io::Result<()>,
+) -> ExitCode {
     let mut stderr = io::stderr().lock();
     let checked = Config::load(file).and_then(|loaded| {
-        for warning in &loaded.warnings {
-            let _ = writeln!(stderr, "{warning}");
+        let notes = loaded.notes.iter().filter(|_| notes);
+        for said in loaded.warnings.iter().chain(notes) {
+            let _ = writeln!(stderr, "{said}");
         }
         loaded.into_runnable()
     });

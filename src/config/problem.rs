@@ -15,6 +15,8 @@ pub enum Severity {
     Error,
     /// It can, but something in it has no effect or is a risk.
     Warning,
+    /// It can, and something in it is done otherwise than the original did it.
+    Note,
 }
 
 impl fmt::Display for Severity {
@@ -22,6 +24,7 @@ impl fmt::Display for Severity {
         f.write_str(match self {
             Self::Error => "error",
             Self::Warning => "warning",
+            Self::Note => "note",
         })
     }
 }
@@ -44,7 +47,7 @@ pub struct Problem {
     pub file: Option<PathBuf>,
     /// Where in the file; `None` if the problem is the file itself.
     pub position: Option<Position>,
-    /// Error or warning.
+    /// Error, warning or note.
     pub severity: Severity,
     /// One line, without a full stop.
     pub text: String,
@@ -104,6 +107,7 @@ enum Kind {
     Error,
     Warning,
     Unsupported,
+    Note,
 }
 
 /// Collects findings while a configuration is read.
@@ -149,6 +153,11 @@ impl<'t> Problems<'t> {
         self.found.push((at, Kind::Warning, text.into()));
     }
 
+    /// As it should be, but not as the original did it.
+    pub(super) fn note(&mut self, at: At, text: impl Into<String>) {
+        self.found.push((at, Kind::Note, text.into()));
+    }
+
     /// Valid, but this version cannot do it yet.
     pub(super) fn unsupported(&mut self, at: At, text: impl Into<String>) {
         self.found.push((at, Kind::Unsupported, text.into()));
@@ -184,12 +193,14 @@ impl<'t> Problems<'t> {
                 position: file.map(|_| cursor.advance_to(at)),
                 severity: match kind {
                     Kind::Warning => Severity::Warning,
+                    Kind::Note => Severity::Note,
                     Kind::Error | Kind::Unsupported => Severity::Error,
                 },
                 text,
             };
             match kind {
                 Kind::Unsupported => findings.unsupported.push(problem),
+                Kind::Note => findings.notes.push(problem),
                 Kind::Error | Kind::Warning => {
                     findings.has_errors |= kind == Kind::Error;
                     findings.problems.push(problem);
@@ -209,10 +220,12 @@ pub(super) struct Findings {
     pub(super) has_errors: bool,
     /// What this version cannot do yet.
     pub(super) unsupported: Vec<Problem>,
+    /// What the original did otherwise.
+    pub(super) notes: Vec<Problem>,
 }
 
 impl Findings {
-    /// All of them in the order of the file.
+    /// All problems in the order of the file.
     pub(super) fn into_all(self) -> Vec<Problem> {
         let mut all = self.problems;
         all.extend(self.unsupported);

@@ -111,6 +111,7 @@ fn own_params(xml: &ParamsXml, problems: &mut Problems<'_>) -> Option<Params> {
         match severity {
             Severity::Error => problems.error(attribute.at, text),
             Severity::Warning => problems.warning(attribute.at, text),
+            Severity::Note => problems.note(attribute.at, text),
         }
     }
     Some(checked.params)

@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
+use super::differences;
 use super::overlap::{self, Placed};
 use super::plugin::{self, PluginConfig, PluginKind, expressions};
 use super::problem::{At, Problems};
@@ -28,6 +29,7 @@ const STOCK_SCHEDULE: Duration = Duration::from_secs(600 * 60);
 /// `converted` says that the file is not UTF-8, so its names are not the bytes that stand in it.
 pub(super) fn validate(head: &HeadXml, converted: bool, problems: &mut Problems<'_>) -> Config {
     what_has_no_effect(head, problems);
+    differences::note(head, problems);
     let debug = head
         .debug
         .as_ref()

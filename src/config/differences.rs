@@ -1,0 +1,180 @@
+//! What the original did otherwise, for those who come from it: a note at each element that a file makes use of.
+//!
+//! A file that has `host` or `fileSystem`, which mean nothing here and are in every file of the original, was written
+//! for it. Others are left in peace.
+
+use super::plugin::{self, PluginKind};
+use super::problem::{At, Problems};
+use super::xml::{CrontabXml, HeadXml, InotifyXml, SersyncXml, SwitchXml};
+
+/// Notes what will differ.
+pub(super) fn note(head: &HeadXml, problems: &mut Problems<'_>) {
+    if head.host.is_none() && head.file_system.is_none() {
+        return;
+    }
+    problems.note(
+        head.at,
+        "names that begin with `.` or end with `~` are mirrored as they change, like all others; the original did that in full pushes only",
+    );
+    problems.note(
+        head.at,
+        "a transfer that fails is tried again until it gets through; the original gave a change up after a few tries",
+    );
+    if is_on(head.debug.as_ref()) {
+        problems.note(
+            at(head.debug.as_ref(), head.at),
+            "`debug` makes the log speak of every run; the original printed its events and commands",
+        );
+    }
+    let filter = head.filter.as_ref().map(|filter| &filter.switch);
+    if is_on(filter) {
+        problems.note(
+            at(filter, head.at),
+            "what `filter` excludes in any spelling of its path is left out everywhere, in full pushes too; the original skipped `-r` with a filter",
+        );
+    }
+    if let Some(inotify) = &head.inotify {
+        note_inotify(inotify, head.at, problems);
+    }
+    if let Some(sersync) = &head.sersync {
+        note_sersync(sersync, is_on(filter), problems);
+    }
+    for element in &head.plugins {
+        let kind = plugin::kind_of(element);
+        let text = match kind.filter(|kind| is_started(head, *kind)) {
+            Some(PluginKind::Command) => {
+                "no shell is in between: `prefix` and `suffix` are split into words, and the path is one word, whatever it holds"
+            }
+            Some(PluginKind::Http) => {
+                "this plugin does what it says; in the program that was distributed it was switched off"
+            }
+            Some(PluginKind::Socket | PluginKind::RefreshCdn) | None => continue,
+        };
+        problems.note(element.at, text);
+    }
+}
+
+fn note_inotify(inotify: &InotifyXml, head: At, problems: &mut Problems<'_>) {
+    let create_file = inotify.create_file.as_ref();
+    if !is_on(create_file) {
+        problems.note(
+            at(create_file, head),
+            "with `createFile` off, what is made without being written arrives all the same: links, FIFOs, files linked into place",
+        );
+    }
+    for (name, switch) in [
+        ("delete", &inotify.delete),
+        ("moveFrom", &inotify.move_from),
+    ] {
+        if switch.is_some() && !is_on(switch.as_ref()) {
+            problems.note(
+                at(switch.as_ref(), head),
+                format!(
+                    "with `{name}` off nothing is removed at a receiver, by a full push neither"
+                ),
+            );
+        }
+    }
+}
+
+fn note_sersync(sersync: &SersyncXml, filter: bool, problems: &mut Problems<'_>) {
+    for other in sersync.local_paths.iter().skip(1) {
+        problems.note(
+            other.at,
+            "this `localpath` is mirrored as well; the original read the first only",
+        );
+    }
+    if let Some(path) = sersync.fail_log.as_ref().and_then(|log| log.path.as_ref()) {
+        problems.note(
+            path.at,
+            "no script is written to `path`: `sersync failed` lists what failed, and each path is tried again by itself",
+        );
+    }
+    if let Some(crontab) = &sersync.crontab {
+        note_crontab(crontab, filter, problems);
+    }
+}
+
+fn note_crontab(crontab: &CrontabXml, filter: bool, problems: &mut Problems<'_>) {
+    if !is_on(Some(&crontab.switch)) {
+        return;
+    }
+    problems.note(
+        crontab.switch.at,
+        "these pushes never run beside another full push, wait while paused, and say in the log what they have mended",
+    );
+    let crontab_filter = crontab.filter.as_ref().map(|filter| &filter.switch);
+    if filter && !is_on(crontab_filter) {
+        problems.note(
+            crontab.switch.at,
+            "`crontab` works beside `filter`; the original switched it off unless `crontabfilter` was on",
+        );
+    }
+}
+
+fn is_started(head: &HeadXml, kind: PluginKind) -> bool {
+    let started = head.sersync.iter().flat_map(|sersync| &sersync.plugins);
+    started
+        .filter(|plugin| is_on(Some(&plugin.switch)))
+        .filter_map(|plugin| plugin.name.as_ref())
+        .any(|name| name.value == kind.name())
+}
+
+/// What is wrong with a switch is said elsewhere.
+fn is_on(switch: Option<&SwitchXml>) -> bool {
+    let start = switch.and_then(|switch| switch.start.as_ref());
+    start.is_some_and(|start| start.value == "true")
+}
+
+fn at(switch: Option<&SwitchXml>, otherwise: At) -> At {
+    switch.map_or(otherwise, |switch| switch.at)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use crate::config::Config;
+
+    /// The notes of a file for the original with these elements in `head` and in `sersync`.
+    fn notes(head: &str, sersync: &str) -> Vec<String> {
+        let xml = format!(
+            r#"<head><fileSystem xfs="false"/>{head}<sersync><localpath watch="/d"><remote path="/r"/></localpath>{sersync}</sersync></head>"#
+        );
+        let loaded = Config::from_bytes(Path::new("f.xml"), xml.into_bytes()).expect("in order");
+        loaded.notes.into_iter().map(|note| note.text).collect()
+    }
+
+    #[test]
+    fn only_what_a_file_makes_use_of_is_noted() {
+        let always = notes("", "").len();
+        let filter = r#"<filter start="true"><exclude expression="x"/></filter>"#;
+        let command = r#"<plugin name="command"><param prefix="/bin/true" suffix=""/></plugin>"#;
+        let http = r#"<plugin name="http"><localpath watch="/d"><deshost url="http://h/" port="80"/></localpath></plugin>"#;
+        let started = |name| format!(r#"<plugin start="true" name="{name}"/>"#);
+        let crontab = |filter| {
+            format!(
+                r#"<crontab start="true" schedule="60"><crontabfilter start="{filter}"><exclude expression="y"/></crontabfilter></crontab>"#
+            )
+        };
+        for (head, sersync, more) in [
+            (filter, String::new(), 1),
+            (command, String::new(), 0),
+            (command, started("command"), 1),
+            (http, started("http"), 1),
+            ("", crontab(false), 1),
+            (filter, crontab(false), 3),
+            (filter, crontab(true), 2),
+        ] {
+            let found = notes(head, &sersync);
+            assert_eq!(found.len(), always + more, "{head}{sersync}: {found:?}");
+        }
+    }
+
+    #[test]
+    fn a_file_of_our_own_is_left_in_peace() {
+        let xml = br#"<head><debug start="true"/><sersync><localpath watch="/d"><remote path="/r"/></localpath></sersync></head>"#;
+        let loaded = Config::from_bytes(Path::new("f.xml"), xml.to_vec()).expect("in order");
+        assert_eq!(loaded.notes, []);
+    }
+}
