@@ -308,6 +308,9 @@ impl LaneState {
             unswept = now;
         }
         self.slot(route).running = Some(Batch::new(&paths));
+        if self.tree.is_everything() {
+            self.push.forget();
+        }
         Some(Job {
             route,
             paths,
@@ -318,10 +321,10 @@ impl LaneState {
         })
     }
 
-    /// The patterns of the push that is due, unless everything is dirty anyway.
+    /// The patterns of the push that is due. It waits where everything is dirty: comparing that takes its place.
     fn begin_push(&mut self, now: Instant) -> Option<Arc<[String]>> {
-        if self.dirty.is_everything() {
-            self.push.forget();
+        if self.owes_everything() {
+            return None;
         }
         let alone = self.pending() == 0 && self.failed.is_empty();
         self.push.begin(alone, now)

@@ -69,7 +69,7 @@ pub fn run(words: impl IntoIterator<Item = OsString>) -> ExitCode {
         }
     };
     if let Some(kind) = arguments.plugin {
-        return plugin_alone(kind, &arguments);
+        return plugin_alone(kind);
     }
     say_what_is_done(&arguments, &config);
     if !arguments.daemon {
@@ -119,7 +119,7 @@ fn check(config: &Path) -> Result<(), ConfigError> {
 }
 
 /// `-m`: the plugin without any mirroring. Whoever carries that out is called here, and nowhere else.
-fn plugin_alone(kind: PluginKind, _: &Arguments) -> ExitCode {
+fn plugin_alone(kind: PluginKind) -> ExitCode {
     complain(&format!(
         "sersync2: -m {}: a plugin without rsync is not carried out by this version yet",
         kind.name()
@@ -140,7 +140,7 @@ fn say_what_is_done(arguments: &Arguments, config: &Path) {
     say(if *first_push {
         "everything is pushed first, then the changes are followed"
     } else {
-        "without -r nothing is pushed first: what differs already stays so until it changes"
+        "without -r nothing is pushed first: what differs now, or changes while it does not run, stays so until it changes again"
     });
 }
 

@@ -4,7 +4,7 @@ use futures_util::StreamExt as _;
 use zbus::proxy::CacheProperties;
 use zbus::{Connection, ObjectPath, OwnedObjectPath, Variant, connection, fdo};
 
-use super::BusAddress;
+use super::{BusAddress, METHOD_TIMEOUT};
 
 /// A service that is one process, restarts by itself after a failure, and says by the notify protocol when it is ready.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -102,6 +102,7 @@ impl Units {
             BusAddress::Session => connection::Builder::session(),
             BusAddress::Address(address) => connection::Builder::address(address.as_str()),
         };
+        let builder = builder.method_timeout(METHOD_TIMEOUT);
         let connection = builder.build().await.map_err(UnitError::Unreachable)?;
         let manager = ManagerProxy::new(&connection).await;
         Ok(Self {

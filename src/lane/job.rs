@@ -56,6 +56,8 @@ pub struct Report {
     pub runs: u64,
     /// Files whose content was transferred.
     pub files_sent: u64,
+    /// Directories, links and whatever else is no regular file that were made at the receiver.
+    pub others_made: u64,
     /// Bytes written to the connection.
     pub bytes_sent: u64,
     /// Entries removed at the receiver.
@@ -141,7 +143,7 @@ pub enum News {
     FormChanged(RefusedForm),
     /// The push that the schedule asked for got through.
     Pushed {
-        /// Files whose content was transferred.
+        /// Entries whose content was transferred, or that were made.
         sent: u64,
         /// Entries removed at the receiver.
         deleted: u64,

@@ -130,15 +130,15 @@ pub fn tell(remote: &str, news: Vec<News>) -> Option<Heard> {
 
 /// A scheduled push got through.
 fn pushed(remote: &str, sent: u64, deleted: u64, alone: bool) {
-    let files = |count| match count {
-        1 => "1 file".to_owned(),
-        _ => format!("{count} files"),
+    let entries = |count| match count {
+        1 => "1 entry".to_owned(),
+        _ => format!("{count} entries"),
     };
-    let done = format!("{} sent, {} deleted", files(sent), files(deleted));
+    let done = format!("{} sent, {} deleted", entries(sent), entries(deleted));
     match (sent + deleted, alone) {
         (0, _) => info!(
             SERSYNC_REMOTE = remote,
-            "the scheduled push found {remote} equal"
+            "the scheduled push had nothing to send to {remote}"
         ),
         (_, true) => warn!(
             MESSAGE_ID = id::DRIFT_FOUND,

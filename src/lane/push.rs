@@ -48,7 +48,7 @@ impl Push {
         }
     }
 
-    /// Everything is compared anyway.
+    /// Another comparison of everything has begun: none is owed any more.
     pub fn forget(&mut self) {
         self.owed = None;
     }
@@ -100,7 +100,7 @@ impl Push {
             return self.put_off(owed, &report.end, now);
         }
         Some(News::Pushed {
-            sent: report.files_sent,
+            sent: report.files_sent + report.others_made,
             deleted: report.deleted,
             alone,
         })

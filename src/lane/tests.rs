@@ -495,6 +495,47 @@ fn a_push_waits_for_the_end_of_a_pause_and_then_runs_once() {
 }
 
 #[test]
+fn a_push_that_came_due_while_the_source_was_away_is_the_comparison_at_its_return() {
+    let (mut lane, now) = (lane(), Instant::now());
+    lane.on_source(false);
+    lane.on_schedule(patterns(1), now);
+    assert!(lane.plan(now).jobs.is_empty());
+    lane.on_source(true);
+    lane.on_change(Change::subtree(RelPath::root()), now);
+    let first = job(&mut lane, now);
+    let report = Report {
+        routed: vec![(first.paths[0].clone(), Route::Tree)],
+        ..Report::default()
+    };
+    lane.on_report(Route::Path, report, now, 0.0);
+    let tree = job(&mut lane, now);
+    assert_eq!(tree.excludes, patterns(0));
+    lane.on_report(Route::Tree, synced(&tree), now, 0.0);
+    assert_eq!(lane.plan(now), Plan::default(), "and not another one");
+}
+
+#[test]
+fn a_held_push_runs_once_when_the_guard_lets_it() {
+    let now = Instant::now();
+    let (mut lane, push) = lane_with_a_push(now);
+    let report = Report {
+        again: push.paths,
+        end: End::Held(Hold::SourceEmpty),
+        ..Report::default()
+    };
+    lane.on_report(Route::Tree, report, now, 0.0);
+    lane.on_schedule(patterns(1), now);
+    let plan = lane.plan(now);
+    assert!(plan.jobs.is_empty());
+    let then = plan.wake.expect("a time to look again");
+    let again = job(&mut lane, then);
+    assert_eq!(again.excludes, patterns(1));
+    let news = lane.on_report(Route::Tree, synced(&again), then, 0.0);
+    assert!(news.contains(&News::Released), "{news:?}");
+    assert_eq!(lane.plan(then), Plan::default());
+}
+
+#[test]
 fn a_push_that_did_not_reach_its_remote_begins_again_when_that_is_back() {
     let now = Instant::now();
     let (mut lane, push) = lane_with_a_push(now);

@@ -622,6 +622,7 @@ impl Transfer {
     fn count(&mut self, ended: &Ended) {
         self.report.runs += 1;
         self.report.files_sent += ended.stats.files_sent;
+        self.report.others_made += ended.stats.made.saturating_sub(ended.stats.files_made);
         self.report.bytes_sent += ended.stats.bytes_sent;
         self.report.deleted += ended.stats.deleted;
         self.report.took = self.report.took.max(ended.took);

@@ -46,6 +46,10 @@ pub struct Stats {
     pub files_sent: u64,
     /// Bytes written to the connection.
     pub bytes_sent: u64,
+    /// Entries made at the receiver, whatever they are.
+    pub made: u64,
+    /// Those of them that are regular files.
+    pub files_made: u64,
     /// Entries removed at the receiver.
     pub deleted: u64,
 }
@@ -70,18 +74,19 @@ impl Stats {
     #[must_use]
     pub fn read(stdout: &[u8]) -> Self {
         let text = String::from_utf8_lossy(stdout);
-        let number = |label: &str| {
-            let line = text
-                .lines()
-                .rev()
-                .find_map(|line| line.strip_prefix(label))?;
-            line.trim()
-                .split(|c: char| !c.is_ascii_digit())
-                .next()?
-                .parse()
-                .ok()
+        let line = |label: &str| text.lines().rev().find_map(|line| line.strip_prefix(label));
+        let first = |line: &str| {
+            let digits = line.trim().split(|c: char| !c.is_ascii_digit()).next()?;
+            digits.parse().ok()
         };
+        let number = |label: &str| line(label).and_then(first);
+        let made = "Number of created files:";
         Self {
+            made: number(made).unwrap_or(0),
+            files_made: line(made)
+                .and_then(|line| line.split_once("(reg:"))
+                .and_then(|(_, kinds)| first(kinds))
+                .unwrap_or(0),
             files_sent: number("Number of regular files transferred:").unwrap_or(0),
             bytes_sent: number("Total bytes sent:").unwrap_or(0),
             deleted: number("Number of deleted files:").unwrap_or(0),
@@ -95,12 +100,14 @@ mod tests {
 
     #[test]
     fn statistics_are_read_from_the_end_of_the_output() {
-        let out = b"Number of deleted files: 3 (reg: 2, dir: 1)\nNumber of regular files transferred: 12\nTotal bytes sent: 3456\n";
+        let out = b"Number of created files: 5 (reg: 1, dir: 3, link: 1)\nNumber of deleted files: 3 (reg: 2, dir: 1)\nNumber of regular files transferred: 12\nTotal bytes sent: 3456\n";
         assert_eq!(
             Stats::read(out),
             Stats {
                 files_sent: 12,
                 bytes_sent: 3456,
+                made: 5,
+                files_made: 1,
                 deleted: 3
             }
         );

@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use rustix::process::Signal;
 
+use crate::bus::Bus;
 use crate::harness::{Mirror, SOON, stays, wait_until};
 
 /// Some pushes by [`EVERY_SECOND`].
@@ -48,6 +49,38 @@ fn what_was_changed_behind_our_back_is_mended_and_said() -> io::Result<()> {
     fs::write(mirror.replica("stray"), "made there\n")?;
     mirror.in_sync();
     mirror.sersync().wait_for_problem(&["drift", "mended"]);
+    mirror.finish()
+}
+
+#[test]
+fn a_directory_that_somebody_removed_is_drift_too() -> io::Result<()> {
+    let mut mirror = with_crontab(EVERY_SECOND)?;
+    let empty = mirror.source("empty");
+    fs::create_dir(empty)?;
+    mirror.in_sync();
+    fs::remove_dir(mirror.replica("empty"))?;
+    mirror.in_sync();
+    mirror
+        .sersync()
+        .wait_for_problem(&["drift", "1 entry sent"]);
+    mirror.finish()
+}
+
+#[test]
+fn nothing_is_pushed_while_paused() -> io::Result<()> {
+    let bus = Bus::start()?;
+    let mut mirror = Mirror::prepare()?;
+    mirror.config.more = EVERY_SECOND.to_owned();
+    mirror.run_with(&["--bus", &bus.address()])?;
+    mirror.in_sync();
+    assert_eq!(bus.ask(&["pause"])?.code, 0);
+    let stray = mirror.replica("stray");
+    fs::write(&stray, "made there\n")?;
+    stays(SOME_PUSHES, "nobody looks at the receiver", || {
+        stray.exists()
+    });
+    assert_eq!(bus.ask(&["resume"])?.code, 0);
+    wait_until(SOON, "the push that waited removes it", || !stray.exists());
     mirror.finish()
 }
 
