@@ -25,9 +25,17 @@ fn with_crontab(crontab: &str) -> io::Result<Mirror> {
         fs::create_dir_all(file.parent().expect("it is in a directory"))?;
         fs::write(file, "as it was\n")?;
     }
+    fs::create_dir(mirror.source("empty"))?;
     mirror.run()?;
     mirror.in_sync();
     Ok(mirror)
+}
+
+/// Until a push has found everything equal: what differs from then on is nobody's change but the test's.
+fn wait_for_rest(mirror: &Mirror) {
+    wait_until(SOON, "a push has nothing to do", || {
+        mirror.log().contains("nothing to send")
+    });
 }
 
 /// Has the running process read the configuration with another `crontab`.
@@ -44,6 +52,7 @@ fn reload(mirror: &mut Mirror, crontab: &str) -> io::Result<()> {
 #[test]
 fn what_was_changed_behind_our_back_is_mended_and_said() -> io::Result<()> {
     let mut mirror = with_crontab(EVERY_SECOND)?;
+    wait_for_rest(&mirror);
     fs::remove_file(mirror.replica("a"))?;
     fs::write(mirror.replica("b.php"), "changed there\n")?;
     fs::write(mirror.replica("stray"), "made there\n")?;
@@ -55,9 +64,7 @@ fn what_was_changed_behind_our_back_is_mended_and_said() -> io::Result<()> {
 #[test]
 fn a_directory_that_somebody_removed_is_drift_too() -> io::Result<()> {
     let mut mirror = with_crontab(EVERY_SECOND)?;
-    let empty = mirror.source("empty");
-    fs::create_dir(empty)?;
-    mirror.in_sync();
+    wait_for_rest(&mirror);
     fs::remove_dir(mirror.replica("empty"))?;
     mirror.in_sync();
     mirror
