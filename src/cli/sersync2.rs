@@ -14,7 +14,8 @@ mod service;
 use arguments::{Arguments, Asked, parse};
 
 use super::{HowArgs, RunArgs, YesNo, complain, exit};
-use crate::config::{Config, ConfigError, Loaded, PluginKind};
+use crate::config::{ConfigError, PluginKind};
+use crate::daemon;
 
 /// There is one as soon as systemd is what runs the machine; see sd_booted(3).
 const SYSTEMD_RUNS: &str = "/run/systemd/system";
@@ -68,9 +69,6 @@ pub fn run(words: impl IntoIterator<Item = OsString>) -> ExitCode {
             return ExitCode::from(exit::FAILED);
         }
     };
-    if let Some(kind) = arguments.plugin {
-        return plugin_alone(kind);
-    }
     say_what_is_done(&arguments, &config);
     if !arguments.daemon {
         return in_the_foreground(&arguments, config);
@@ -82,7 +80,7 @@ pub fn run(words: impl IntoIterator<Item = OsString>) -> ExitCode {
         );
         return in_the_foreground(&arguments, config);
     }
-    match check(&config) {
+    match check(&config, arguments.plugin) {
         Ok(()) => service::start(&arguments, &config),
         Err(error) => {
             complain(&error.to_string());
@@ -95,6 +93,7 @@ fn in_the_foreground(arguments: &Arguments, config: PathBuf) -> ExitCode {
     super::run::run(&RunArgs {
         instance: None,
         config: Some(config),
+        only_plugin: arguments.plugin,
         name: None,
         how: HowArgs {
             initial: if arguments.first_push {
@@ -110,24 +109,21 @@ fn in_the_foreground(arguments: &Arguments, config: PathBuf) -> ExitCode {
 }
 
 /// What a service would refuse is better said here than in its journal.
-fn check(config: &Path) -> Result<(), ConfigError> {
-    let (_, warnings) = Config::load(config).and_then(Loaded::into_runnable)?;
+fn check(config: &Path, plugin: Option<PluginKind>) -> Result<(), ConfigError> {
+    let (_, warnings) = daemon::load(config, plugin)?;
     for warning in warnings {
         complain(&warning.to_string());
     }
     Ok(())
 }
 
-/// `-m`: the plugin without any mirroring. Whoever carries that out is called here, and nowhere else.
-fn plugin_alone(kind: PluginKind) -> ExitCode {
-    complain(&format!(
-        "sersync2: -m {}: a plugin without rsync is not carried out by this version yet",
-        kind.name()
-    ));
-    ExitCode::from(exit::CONFIG)
-}
-
 fn say_what_is_done(arguments: &Arguments, config: &Path) {
+    if let Some(kind) = arguments.plugin {
+        let (config, plugin) = (config.display(), kind.name());
+        return say(&format!(
+            "{config}, only its plugin `{plugin}`: it is told of every change, and nothing is sent"
+        ));
+    }
     let Arguments {
         first_push,
         processes,

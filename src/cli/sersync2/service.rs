@@ -141,26 +141,34 @@ impl<'a> Plan<'a> {
         } else {
             "no"
         };
+        let processes = self.arguments.processes.to_string();
+        let mut command = vec![
+            self.program.as_str(),
+            "run",
+            "--config",
+            &self.config,
+            "--instance",
+            &name,
+            "--bus",
+            "system",
+            "--initial",
+            initial,
+            "--processes",
+            &processes,
+        ];
+        if let Some(kind) = self.arguments.plugin {
+            command.extend(["--only-plugin", kind.name()]);
+        }
         TransientService {
             unit: format!("sersync2-{name}.service"),
-            description: format!("Real-time mirroring as {} says", self.config),
+            description: match self.arguments.plugin {
+                Some(kind) => format!("The plugin {} as {} says", kind.name(), self.config),
+                None => format!("Real-time mirroring as {} says", self.config),
+            },
             journal_field: format!("SERSYNC_INSTANCE={name}"),
             identifier: "sersync2".into(),
             directory: format!("sersync/{name}"),
-            command: words(&[
-                &self.program,
-                "run",
-                "--config",
-                &self.config,
-                "--instance",
-                &name,
-                "--bus",
-                "system",
-                "--initial",
-                initial,
-                "--processes",
-                &self.arguments.processes.to_string(),
-            ]),
+            command: words(&command),
             reload: words(&[&self.program, "reload", "--bus", "system", &name]),
         }
     }
