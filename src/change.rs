@@ -16,6 +16,9 @@ pub struct Change {
     /// The inode of a file that had several names when the watcher looked: what is done through this name shows under
     /// the others, even if this one is gone before anybody acts on it.
     pub linked: Option<u64>,
+    /// Where some removals are to be carried out and others not: whether this is one that is, and the entry has not
+    /// come back since.
+    pub removed: bool,
 }
 
 impl Change {
@@ -27,6 +30,7 @@ impl Change {
             extent: Extent::Entry,
             written: false,
             linked: None,
+            removed: false,
         }
     }
 
@@ -38,6 +42,7 @@ impl Change {
             extent: Extent::Entry,
             written: true,
             linked: None,
+            removed: false,
         }
     }
 
@@ -49,6 +54,7 @@ impl Change {
             extent: Extent::Subtree,
             written: false,
             linked: None,
+            removed: false,
         }
     }
 }

@@ -53,6 +53,9 @@ pub enum Command {
         /// Print a drop-in for the unit that waits for the file systems of the sources and local targets
         #[arg(long)]
         mounts: bool,
+        /// Say whether this path is mirrored, and by which rule it is not; a `/` behind it says that it is a directory
+        #[arg(long, value_name = "PATH", conflicts_with = "mounts")]
+        path: Option<PathBuf>,
     },
     /// Mirror a directory without a configuration
     Mirror {

@@ -12,13 +12,17 @@ use std::fmt;
 use std::fs::File;
 use std::io::{self, Read};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::Duration;
+
+use crate::filter::Filter;
 
 mod calendar;
 mod command_line;
 mod differences;
 mod encoding;
 mod escape;
+mod filter;
 mod overlap;
 pub mod params;
 pub mod plugin;
@@ -75,6 +79,8 @@ pub struct MirrorConfig {
     pub remotes: Vec<RemoteConfig>,
     /// Which events count.
     pub switches: Switches,
+    /// What is not mirrored.
+    pub filter: Option<Arc<Filter>>,
 }
 
 impl MirrorConfig {
@@ -110,6 +116,30 @@ pub struct Switches {
     pub modify: bool,
 }
 
+/// What may be removed at a receiver besides what stands in the way of a change of kind.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Removals {
+    /// Whatever is missing at the source.
+    All,
+    /// What was seen to be removed by a means whose switch is on. Where only the outcome is seen, as by a comparison,
+    /// nothing is.
+    Seen,
+    /// Nothing.
+    None,
+}
+
+impl Switches {
+    /// What `delete` and `moveFrom` mean together. That an entry is missing does not tell which of them it was.
+    #[must_use]
+    pub fn removals(&self) -> Removals {
+        match (self.delete, self.move_from) {
+            (true, true) => Removals::All,
+            (false, false) => Removals::None,
+            _ => Removals::Seen,
+        }
+    }
+}
+
 impl Default for Switches {
     fn default() -> Self {
         Self {
@@ -141,6 +171,10 @@ pub struct RemoteConfig {
 pub struct FilterConfig {
     /// Regular expressions in the original's dialect, as written.
     pub excludes: Vec<String>,
+    /// Where each of them stands.
+    pub positions: Vec<Position>,
+    /// All of them, compiled.
+    pub compiled: Arc<Filter>,
 }
 
 /// `<crontab>`: full pushes by the clock.
@@ -229,6 +263,10 @@ impl Config {
                 source: watch.to_path_buf(),
                 remotes: Vec::new(),
                 switches: switches.unwrap_or_default(),
+                filter: self
+                    .filter
+                    .as_ref()
+                    .map(|filter| Arc::clone(&filter.compiled)),
             }];
         }
         for mirror in &mut self.mirrors {

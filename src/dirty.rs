@@ -5,8 +5,9 @@
 //! - A path that changes again and again is due at once the first time, then at growing intervals, and always once
 //!   more when it has come to rest.
 //!
-//! One thing is not subsumed: an entry that was [`written`](Change::written) keeps its own place below a dirty
-//! subtree, since a recursive run compares times in seconds and could take two writes for one.
+//! Two things are not subsumed: an entry that was [`written`](Change::written) keeps its own place below a dirty
+//! subtree, since a recursive run compares times in seconds and could take two writes for one; and one whose removal
+//! is to be carried out where others are not ([`removed`](Change::removed)).
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 use std::time::{Duration, Instant};
@@ -55,6 +56,8 @@ pub struct DirtyPath {
     pub since: Instant,
     /// How often it had changed by the time it was sent.
     pub tries: u8,
+    /// See [`Change::removed`].
+    pub removed: bool,
 }
 
 impl DirtyPath {
@@ -67,6 +70,7 @@ impl DirtyPath {
             written: false,
             since: Instant::now(),
             tries: 0,
+            removed: false,
         }
     }
 }
@@ -75,6 +79,7 @@ impl DirtyPath {
 struct Entry {
     extent: Extent,
     written: bool,
+    removed: bool,
     route: Route,
     since: Instant,
     tries: u8,
@@ -168,7 +173,12 @@ impl DirtySet {
             written: change.written,
             since: now,
             tries: 0,
+            removed: change.removed,
         };
+        if let Some(entry) = self.entries.get_mut(&dirty.path) {
+            // The last word counts. What is put back is older than what has come since.
+            entry.removed = change.removed;
+        }
         self.merge(dirty, Route::Path, due);
     }
 
@@ -182,6 +192,7 @@ impl DirtySet {
             extent,
             written: dirty.written,
             linked: None,
+            removed: dirty.removed,
         };
         let due = match extent {
             Extent::Entry => self.due(&change, now),
@@ -227,6 +238,7 @@ impl DirtySet {
             let Entry {
                 extent,
                 written,
+                removed,
                 since,
                 tries,
                 ..
@@ -237,6 +249,7 @@ impl DirtySet {
                 written,
                 since,
                 tries,
+                removed,
             });
         }
         taken
@@ -292,8 +305,12 @@ impl DirtySet {
             mut written,
             mut since,
             mut tries,
+            mut removed,
         } = dirty;
-        if !written && let Some(above) = self.subtree_above(&path) {
+        if !written
+            && !removed
+            && let Some(above) = self.subtree_above(&path)
+        {
             return self.make_older(&above, since);
         }
         let (mut extent, mut route, mut due) = (extent, route, due);
@@ -302,6 +319,7 @@ impl DirtySet {
             // then removed is still sent as written if another takes its place, which costs nothing.
             extent = extent.max(old.extent);
             written |= old.written;
+            removed = old.removed;
             since = since.min(old.since);
             tries = tries.max(old.tries);
             due = match (old.due, due) {
@@ -327,6 +345,7 @@ impl DirtySet {
             Entry {
                 extent,
                 written,
+                removed,
                 route,
                 since,
                 tries,
@@ -396,7 +415,7 @@ impl DirtySet {
             .range(path..)
             .skip_while(|(other, _)| *other == path)
             .take_while(|(other, _)| other.is_within(path))
-            .filter(|(_, entry)| !entry.written)
+            .filter(|(_, entry)| !entry.written && !entry.removed)
             .map(|(other, _)| other.clone())
             .collect();
         below
@@ -446,12 +465,14 @@ impl DirtySet {
                 written: false,
                 since,
                 tries: 0,
+                removed: false,
             };
             self.merge(dirty, Route::Path, None);
         }
         for (path, entry) in keep {
             let Entry {
                 extent,
+                removed,
                 since,
                 tries,
                 ..
@@ -462,6 +483,7 @@ impl DirtySet {
                 written: true,
                 since,
                 tries,
+                removed,
             };
             self.merge(dirty, entry.route, None);
         }
@@ -533,6 +555,34 @@ mod tests {
 
     fn names(taken: &[DirtyPath]) -> Vec<String> {
         taken.iter().map(|dirty| dirty.path.to_string()).collect()
+    }
+
+    #[test]
+    fn the_last_word_says_whether_a_removal_is_to_be_carried_out() {
+        let now = Instant::now();
+        let removed = |path: &str, removed| Change {
+            removed,
+            ..Change::entry(RelPath::new(path.as_bytes()).expect("a valid path"))
+        };
+        let mut set = DirtySet::new(100);
+        set.insert(removed("x", true), now);
+        set.insert(removed("x", false), now);
+        set.insert(removed("y", false), now);
+        set.insert(removed("y", true), now);
+        set.insert(removed("d/z", true), now);
+        set.insert(Change::subtree(RelPath::root()), now);
+        let taken = set.take(Route::Path, 9, now, |_| false);
+        let flags: Vec<_> = taken
+            .iter()
+            .map(|dirty| (dirty.path.to_string(), dirty.removed))
+            .collect();
+        let expected = [(".", false), ("d/z", true), ("y", true)];
+        assert_eq!(flags, expected.map(|(path, flag)| (path.to_owned(), flag)));
+        // What is put back is older than what has come since.
+        set.insert(removed("y", false), now);
+        set.put_back(taken[2].clone(), Route::Path);
+        let again = set.take(Route::Path, 9, now + REST, |_| false);
+        assert!(again.len() == 1 && !again[0].removed, "{again:?}");
     }
 
     #[test]
@@ -679,7 +729,7 @@ mod tests {
                 match step {
                     Step::Insert(path, written, subtree) => {
                         let extent = if subtree { Extent::Subtree } else { Extent::Entry };
-                        set.insert(Change { path: path.clone(), extent, written, linked: None }, now);
+                        set.insert(Change { path: path.clone(), extent, written, linked: None, removed: false }, now);
                         owed.push((path, extent, now));
                     }
                     Step::Take(most) => {

@@ -31,6 +31,8 @@ pub struct Failed {
     pub id: u64,
     /// How far below the path.
     pub extent: Extent,
+    /// See [`crate::change::Change::removed`].
+    pub removed: bool,
     /// Tries so far.
     pub attempts: u32,
     /// The last failure.
@@ -92,6 +94,7 @@ impl FailQueue {
             Failed {
                 id: *next_id - 1,
                 extent: dirty.extent,
+                removed: dirty.removed,
                 attempts: 0,
                 failure: failure.clone(),
                 first: now,
@@ -99,6 +102,7 @@ impl FailQueue {
             }
         });
         failed.extent = failed.extent.max(dirty.extent);
+        failed.removed = dirty.removed;
         failed.attempts = failed.attempts.saturating_add(1);
         failed.failure = failure;
         let doublings = (failed.attempts - 1).min(20);
@@ -134,26 +138,19 @@ impl FailQueue {
         self.touched.insert(path.clone());
     }
 
-    /// A path that failed before this start, `since` then; it is tried soon.
-    pub fn restore(
-        &mut self,
-        path: RelPath,
-        extent: Extent,
-        attempts: u32,
-        failure: Failure,
-        first: Instant,
-        now: Instant,
-    ) {
+    /// A path that failed before this start, since then; it is tried soon.
+    pub fn restore(&mut self, dirty: DirtyPath, attempts: u32, failure: Failure, now: Instant) {
         let failed = Failed {
             id: self.next_id,
-            extent,
+            extent: dirty.extent,
+            removed: dirty.removed,
             attempts,
             failure,
-            first,
+            first: dirty.since,
             next_try: Some(now + FIRST_RETRY),
         };
         self.next_id += 1;
-        self.paths.insert(path, failed);
+        self.paths.insert(dirty.path, failed);
     }
 
     /// The paths whose entries came, changed or went since the last call, each with its entry if it has one: for
@@ -184,6 +181,7 @@ impl FailQueue {
                 since: failed.first,
                 // A tree goes alone, so that the others it failed with do not fail again for it.
                 tries: 1,
+                removed: failed.removed,
             }
         })
         .collect()

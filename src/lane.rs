@@ -26,6 +26,7 @@ mod down;
 mod job;
 mod news;
 mod push;
+mod removal;
 mod sample;
 mod slot;
 pub mod task;
@@ -137,10 +138,13 @@ impl LaneState {
     /// The paths that had failed before this start.
     pub fn restore(&mut self, saved: &Saved, clock: Clock, now: Instant) {
         for (path, one) in saved {
-            let (extent, failure) = (one.extent, one.failure.clone());
-            let first = clock.steady(one.first);
+            let dirty = DirtyPath {
+                since: clock.steady(one.first),
+                removed: one.removed,
+                ..DirtyPath::now(path.clone(), one.extent)
+            };
             self.failed
-                .restore(path.clone(), extent, one.attempts, failure, first, now);
+                .restore(dirty, one.attempts, one.failure.clone(), now);
         }
     }
 
@@ -153,6 +157,7 @@ impl LaneState {
                 path,
                 SavedFailure {
                     extent: failed.extent,
+                    removed: failed.removed,
                     attempts: failed.attempts,
                     failure: failed.failure.clone(),
                     first: clock.civil(failed.first),

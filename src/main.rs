@@ -29,10 +29,15 @@ fn main() -> ExitCode {
     };
     match arguments.command {
         Command::Run(args) => cli::run::run(&args),
-        Command::Check { config, mounts } => match cli::config_file(&config) {
-            Ok(file) if mounts => cli::check::mounts(&file),
-            Ok(file) => cli::check::run(&file),
-            Err(message) => {
+        Command::Check {
+            config,
+            mounts,
+            path,
+        } => match (cli::config_file(&config), path) {
+            (Ok(file), Some(path)) => cli::check::path(&file, &path),
+            (Ok(file), None) if mounts => cli::check::mounts(&file),
+            (Ok(file), None) => cli::check::run(&file),
+            (Err(message), _) => {
                 cli::complain(&message);
                 ExitCode::from(cli::exit::USAGE)
             }

@@ -28,8 +28,8 @@ use crate::message_id as id;
 use crate::path::{Identity, RelPath, SourceRoot};
 use crate::plugin::{Plugins, Witness};
 use crate::saved::Key;
-use crate::store::Store;
 use crate::ssh;
+use crate::store::Store;
 use crate::sysctl::{self, Limits};
 use crate::watch::inotify::Inotify;
 use crate::watch::{WatchConfig, Watcher, Watching};
@@ -339,7 +339,8 @@ impl<'a> Session<'a> {
                 remote: remote.clone(),
                 source: config.source.clone(),
                 identity,
-                deletes: config.switches.delete && config.switches.move_from,
+                removals: config.switches.removals(),
+                filter: config.filter.clone(),
                 links: Arc::clone(&links),
                 program: shared.program.clone(),
                 ssh: ssh::Connection::to(remote, &shared.sockets),
@@ -462,12 +463,14 @@ impl<'a> Session<'a> {
             source,
             remotes,
             switches,
+            filter,
         } = &self.mirror.config;
         let config = WatchConfig {
             source: source.clone(),
             switches: *switches,
             one_file_system: !remotes.is_empty()
                 && remotes.iter().all(|remote| remote.params.one_file_system()),
+            filter: filter.clone(),
         };
         Inotify.start(root, config, events)
     }

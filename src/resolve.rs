@@ -8,13 +8,17 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
+use std::sync::Arc;
 
 use rustix::fs::{FileType, OFlags, Stat};
 
 use crate::change::Extent;
 use crate::dirty::DirtyPath;
+use crate::filter::{Filter, Kind};
 use crate::links::LinkIndex;
 use crate::path::{Identity, LONGEST_LISTED, RelPath, SourceRoot, look};
+
+pub mod mirrored;
 
 /// A file of at least this many bytes travels in a slot of its own: at 100 MB/s it would hold the others back for
 /// about a third of a second.
@@ -41,6 +45,11 @@ pub struct Resolved {
     pub gone: Vec<DirtyPath>,
     /// Below a mount point, where nothing is to be sent or deleted.
     pub beyond: Vec<DirtyPath>,
+    /// Not mirrored: neither to be sent nor to be deleted.
+    pub excluded: Vec<DirtyPath>,
+    /// Directories that are not mirrored, where anything else of their name would be: what is none at the receiver is
+    /// gone.
+    pub hidden: Vec<DirtyPath>,
     /// Longer than rsync can take.
     pub too_long: Vec<DirtyPath>,
     /// Sent files with other names that are not known yet: they need another look.
@@ -99,7 +108,7 @@ pub fn directories(root: &SourceRoot, paths: &[RelPath]) -> Vec<RelPath> {
 }
 
 /// How a batch is sorted.
-#[derive(Debug, Clone, Copy, Default)]
+#[derive(Debug, Clone, Default)]
 pub struct Rules {
     /// Large files are set apart instead of sent.
     pub split_large: bool,
@@ -107,6 +116,8 @@ pub struct Rules {
     pub whole_groups: bool,
     /// `-x`: a mount point is sent, but nothing below it.
     pub one_file_system: bool,
+    /// What is not mirrored.
+    pub filter: Option<Arc<Filter>>,
 }
 
 /// Looks at every path of a batch. Blocks on the file system. Other names of files with hard links join the batch.
@@ -156,6 +167,10 @@ struct Resolver<'a> {
 impl Resolver<'_> {
     fn resolve(&mut self, dirty: DirtyPath) {
         if dirty.path.as_bytes().len() > LONGEST_LISTED {
+            let filter = self.rules.filter.as_ref();
+            if filter.is_some_and(|filter| filter.covers(&dirty.path, Kind::Other)) {
+                return self.resolved.excluded.push(dirty);
+            }
             self.resolved.too_long.push(dirty);
             return;
         }
@@ -169,6 +184,13 @@ impl Resolver<'_> {
         let looked = self.look_below(&parent, dirty.path.name());
         if self.rules.one_file_system && self.is_beyond(&parent) {
             return self.resolved.beyond.push(dirty);
+        }
+        let is_below_real_directories = match &looked {
+            Ok(_) => true,
+            Err(error) => !is_not_a_directory(error),
+        };
+        if is_below_real_directories && self.is_hidden(&dirty.path) {
+            return self.resolved.excluded.push(dirty);
         }
         self.follow_former(&dirty, looked.as_ref().ok().and_then(Option::as_ref));
         match looked {
@@ -248,7 +270,11 @@ impl Resolver<'_> {
                 ..DirtyPath::now(dir, Extent::Subtree)
             };
             match stat {
-                Some(stat) if FileType::from_raw_mode(stat.st_mode) == FileType::Directory => {}
+                Some(stat) if FileType::from_raw_mode(stat.st_mode) == FileType::Directory => {
+                    if self.is_excluded(&replaced.path, Kind::Directory) {
+                        return self.resolved.excluded.push(dirty);
+                    }
+                }
                 Some(stat) => return self.sort(replaced, &stat),
                 None => return self.gone(replaced),
             }
@@ -257,7 +283,20 @@ impl Resolver<'_> {
         self.resolved.failed.push((dirty, error));
     }
 
+    fn is_hidden(&self, path: &RelPath) -> bool {
+        let filter = self.rules.filter.as_ref();
+        filter.is_some_and(|filter| filter.hides(path))
+    }
+
+    fn is_excluded(&self, path: &RelPath, kind: Kind) -> bool {
+        let filter = self.rules.filter.as_ref();
+        filter.is_some_and(|filter| filter.excludes(path, kind))
+    }
+
     fn gone(&mut self, dirty: DirtyPath) {
+        if self.is_excluded(&dirty.path, Kind::Other) {
+            return self.resolved.excluded.push(dirty);
+        }
         if self.seen.insert(dirty.path.clone()) {
             self.resolved.gone.push(dirty);
         }
@@ -267,7 +306,16 @@ impl Resolver<'_> {
         if !self.seen.insert(dirty.path.clone()) {
             return;
         }
-        match FileType::from_raw_mode(stat.st_mode) {
+        let kind = FileType::from_raw_mode(stat.st_mode);
+        if self.is_excluded(&dirty.path, Kind::directory_if(kind == FileType::Directory)) {
+            let list = if self.is_excluded(&dirty.path, Kind::Other) {
+                &mut self.resolved.excluded
+            } else {
+                &mut self.resolved.hidden
+            };
+            return list.push(dirty);
+        }
+        match kind {
             FileType::Directory if self.rules.one_file_system && self.is_foreign(stat.st_dev) => {
                 // rsync takes a listed directory's own file system for the one to stay on.
                 let extent = Extent::Entry;

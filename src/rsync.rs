@@ -24,11 +24,12 @@ pub mod ended;
 pub mod itemized;
 pub mod outcome;
 pub mod progress;
+pub mod rules;
 pub mod version;
 
 pub use args::{Forms, Pace, RunKind};
 pub use ended::{Ended, Exit, Stats};
-pub use itemized::Itemized;
+pub use itemized::{Item, Itemized};
 pub use outcome::{Names, Outcome, RefusedForm, judge};
 pub use progress::Progress;
 

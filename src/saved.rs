@@ -36,6 +36,8 @@ pub struct Key {
 pub struct SavedFailure {
     /// How far below the path.
     pub extent: Extent,
+    /// See [`crate::change::Change::removed`].
+    pub removed: bool,
     /// Tries so far.
     pub attempts: u32,
     /// The last failure.
@@ -131,6 +133,9 @@ pub fn written(line: &Line) -> Vec<u8> {
             let first = saved.first.duration_since(UNIX_EPOCH).unwrap_or_default();
             let mut failed = path_of(path);
             failed.insert("tree".into(), json!(saved.extent == Extent::Subtree));
+            if saved.removed {
+                failed.insert("removed".into(), json!(true));
+            }
             failed.insert("exit".into(), json!(saved.failure.exit));
             failed.insert("message".into(), json!(saved.failure.message));
             failed.insert("attempts".into(), json!(saved.attempts));
@@ -184,6 +189,7 @@ fn parse(line: &[u8]) -> Option<Line> {
         } else {
             Extent::Entry
         },
+        removed: failed.get("removed").is_some_and(|removed| removed == true),
         attempts: u32::try_from(number("attempts")?).ok()?,
         failure: Failure {
             exit: i32::try_from(failed.get("exit")?.as_i64()?).ok()?,
@@ -239,17 +245,21 @@ mod tests {
     fn a_failure() -> impl Strategy<Value = SavedFailure> {
         (
             any::<bool>(),
+            any::<bool>(),
             any::<u32>(),
             any::<i32>(),
             ".*",
             0..4_000_000_000_000_000_u64,
         )
-            .prop_map(|(tree, attempts, exit, message, micros)| SavedFailure {
-                extent: if tree { Extent::Subtree } else { Extent::Entry },
-                attempts,
-                failure: Failure { exit, message },
-                first: UNIX_EPOCH + Duration::from_micros(micros),
-            })
+            .prop_map(
+                |(tree, removed, attempts, exit, message, micros)| SavedFailure {
+                    extent: if tree { Extent::Subtree } else { Extent::Entry },
+                    removed,
+                    attempts,
+                    failure: Failure { exit, message },
+                    first: UNIX_EPOCH + Duration::from_micros(micros),
+                },
+            )
     }
 
     fn a_path() -> impl Strategy<Value = RelPath> {

@@ -149,6 +149,7 @@ mod tests {
         };
         let saved = SavedFailure {
             extent: Extent::Entry,
+            removed: false,
             attempts: 1,
             failure,
             first: SystemTime::UNIX_EPOCH,

@@ -12,6 +12,7 @@ use tokio::sync::mpsc;
 
 use crate::change::WatchEvent;
 use crate::config::Switches;
+use crate::filter::Filter;
 use crate::path::SourceRoot;
 
 pub mod inotify;
@@ -28,6 +29,8 @@ pub struct WatchConfig {
     pub switches: Switches,
     /// `-x`: directories of other file systems are not entered.
     pub one_file_system: bool,
+    /// What is neither watched nor reported.
+    pub filter: Option<Arc<Filter>>,
 }
 
 /// A way to learn of changes.

@@ -238,14 +238,9 @@ fn a_crontab_has_a_period_or_a_calendar_and_the_patterns_of_its_pushes() {
 }
 
 #[test]
-fn what_cannot_be_done_yet_is_valid_all_the_same() {
-    let loaded = Config::load(&fixtures().join("bad/not-yet.xml")).expect("the file is valid");
+fn plugins_are_started_beside_remotes_over_ssh() {
+    let loaded = Config::load(&fixtures().join("good/ssh-and-plugins.xml")).expect("a good file");
     let config = &loaded.config;
-    assert_eq!(loaded.unsupported().len(), 1);
-    assert_eq!(
-        config.filter.as_ref().expect("it is on").excludes,
-        [r"(.*)\.svn"]
-    );
     assert_eq!(
         config.mirrors[0].remotes[0].target.to_string(),
         "root@10.0.0.41:/backup"
@@ -255,4 +250,61 @@ fn what_cannot_be_done_yet_is_valid_all_the_same() {
         !format!("{config:?}").contains("\"p\""),
         "a password does not show in a log"
     );
+}
+
+#[test]
+fn a_filter_is_compiled_for_every_mirror_and_knows_where_its_expressions_stand() {
+    let loaded = Config::load(&fixtures().join("good/filter.xml")).expect("the file is valid");
+    let (config, _) = loaded.into_runnable().expect("it can be run");
+    let filter = config.filter.expect("it is on");
+    assert_eq!(filter.excludes, [r"(.*)\.svn", "cache/"]);
+    let lines: Vec<usize> = filter.positions.iter().map(|place| place.line).collect();
+    assert_eq!(lines, [4, 5]);
+    assert!(
+        config
+            .mirrors
+            .iter()
+            .all(|mirror| mirror.filter.as_ref() == Some(&filter.compiled))
+    );
+}
+
+#[test]
+fn check_says_of_a_path_whether_it_is_mirrored_and_which_rule_says_no() {
+    let file = fixtures().join("good/filter.xml");
+    for (path, status, expected) in [
+        (
+            "/data/a/b",
+            0,
+            "/data/a/b is mirrored to 10.0.0.41::backup\n",
+        ),
+        (
+            "/data/a/.svn/x",
+            1,
+            "/data/a/.svn/x is not mirrored: the expression `(.*)\\.svn` at filter.xml:4:18 excludes /data/a/.svn\n",
+        ),
+        (
+            "/data/cache/",
+            1,
+            "/data/cache is not mirrored: the expression `cache/` at filter.xml:5:18 excludes it\n",
+        ),
+        (
+            "/data/cache",
+            0,
+            "/data/cache is mirrored to 10.0.0.41::backup\n",
+        ),
+        (
+            "/elsewhere",
+            1,
+            "/elsewhere is not mirrored: it is in no source\n",
+        ),
+    ] {
+        let output = Command::new(env!("CARGO_BIN_EXE_sersync"))
+            .args(["check", "--path", path])
+            .arg(&file)
+            .output()
+            .expect("the program starts");
+        let stdout = String::from_utf8(output.stdout).expect("messages are UTF-8");
+        assert_eq!(without_directory(&stdout, &file), expected);
+        assert_eq!(output.status.code(), Some(status), "{path}");
+    }
 }

@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 /// From the bottom to the top; a module belongs to the longest prefix that fits.
 const LAYERS: &[&[&str]] = &[
     &["path", "change", "control", "message_id"],
+    &["filter"],
     &["config"],
     &[
         "dirty",
@@ -19,6 +20,7 @@ const LAYERS: &[&[&str]] = &[
         "rsync::itemized",
         "rsync::outcome",
         "rsync::progress",
+        "rsync::rules",
         "ssh::args",
     ],
     &["lane"],

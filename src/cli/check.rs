@@ -3,11 +3,13 @@
 use std::collections::BTreeSet;
 use std::io::{self, Write};
 use std::os::unix::ffi::OsStrExt as _;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use super::exit;
-use crate::config::{Config, Target};
+use crate::config::{Config, FilterConfig, MirrorConfig, Target};
+use crate::filter::Kind;
+use crate::path::{RelPath, escaped};
 
 /// Checks `file`: problems go to standard error, one line each, and after them what will differ from the original if
 /// the file was written for that; if it can be run, what it mirrors goes to standard output, one line for each target.
@@ -20,8 +22,74 @@ pub fn run(file: &Path) -> ExitCode {
                 writeln!(out, "{} -> {}", mirror.display_source(), remote.target)?;
             }
         }
-        Ok(())
+        Ok(ExitCode::SUCCESS)
     })
+}
+
+/// Says whether `path` is mirrored: to which targets, or by which expression it is not. Exit status 0, 1 or 78.
+#[must_use]
+pub fn path(file: &Path, path: &Path) -> ExitCode {
+    show(file, false, |config, out| {
+        let absolute: PathBuf = std::path::absolute(path)?.components().collect();
+        let shown = escaped(absolute.as_os_str().as_bytes()).to_string();
+        let found = config.mirrors.iter().find_map(|mirror| {
+            let below = absolute.strip_prefix(&mirror.source).ok()?;
+            Some((mirror, RelPath::of(below)?))
+        });
+        let Some((mirror, below)) = found else {
+            writeln!(out, "{shown} is not mirrored: it is in no source")?;
+            return Ok(ExitCode::from(exit::FAILED));
+        };
+        let kind = kind_of(&absolute, path);
+        if let Some(filter) = &config.filter
+            && let Some(excluded) = filter.compiled.reason(&below, kind)
+        {
+            let rule = rule(file, filter, excluded.expression);
+            let entry = mirror.source.join(excluded.entry.as_path());
+            if excluded.entry == below {
+                writeln!(out, "{shown} is not mirrored: {rule} excludes it")?;
+            } else {
+                let entry = escaped(entry.as_os_str().as_bytes()).to_string();
+                writeln!(out, "{shown} is not mirrored: {rule} excludes {entry}")?;
+            }
+            return Ok(ExitCode::from(exit::FAILED));
+        }
+        mirrored(mirror, &shown, out)?;
+        Ok(ExitCode::SUCCESS)
+    })
+}
+
+fn mirrored(mirror: &MirrorConfig, shown: &str, out: &mut dyn Write) -> io::Result<()> {
+    for remote in &mirror.remotes {
+        let unless = if remote.params.filtered() {
+            ", unless a filter option in its `params` excludes it"
+        } else {
+            ""
+        };
+        writeln!(out, "{shown} is mirrored to {}{unless}", remote.target)?;
+    }
+    Ok(())
+}
+
+/// What stands there; for what does not exist, what the slash behind it says.
+fn kind_of(absolute: &Path, given: &Path) -> Kind {
+    let says_directory = given.as_os_str().as_bytes().ends_with(b"/");
+    // A slash behind a link would have it followed, and this path has none.
+    let stands = absolute.symlink_metadata();
+    Kind::directory_if(stands.map_or(says_directory, |found| found.is_dir()))
+}
+
+fn rule(file: &Path, filter: &FilterConfig, at: usize) -> String {
+    let place = filter
+        .positions
+        .get(at)
+        .map(|place| format!(":{}:{}", place.line, place.column));
+    format!(
+        "the expression `{}` at {}{}",
+        filter.excludes[at],
+        file.display(),
+        place.unwrap_or_default()
+    )
 }
 
 /// Prints a drop-in for the unit of the instance: with it, systemd starts the service after the file systems of its
@@ -38,14 +106,14 @@ pub fn mounts(file: &Path) -> ExitCode {
             out.write_all(&in_a_unit_file(path))?;
             out.write_all(b"\n")?;
         }
-        Ok(())
+        Ok(ExitCode::SUCCESS)
     })
 }
 
 fn show(
     file: &Path,
     notes: bool,
-    what: impl FnOnce(&Config, &mut dyn Write) -> io::Result<()>,
+    what: impl FnOnce(&Config, &mut dyn Write) -> io::Result<ExitCode>,
 ) -> ExitCode {
     let mut stderr = io::stderr().lock();
     let checked = Config::load(file).and_then(|loaded| {
@@ -58,8 +126,7 @@ fn show(
     match checked {
         Ok((config, _)) => {
             // A reader that has gone away (`sersync check FILE | head -1`) changes nothing about the answer.
-            let _ = what(&config, &mut io::stdout().lock());
-            ExitCode::SUCCESS
+            what(&config, &mut io::stdout().lock()).unwrap_or(ExitCode::SUCCESS)
         }
         Err(error) => {
             let _ = writeln!(stderr, "{error}");

@@ -54,6 +54,7 @@ impl Config {
                 attrib: true,
                 ..Switches::default()
             },
+            filter: None,
         };
         Ok(Self {
             mirrors: vec![mirror],

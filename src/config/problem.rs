@@ -176,6 +176,11 @@ impl<'t> Problems<'t> {
         self.switched_off
     }
 
+    /// Where a place in the text is, as an editor shows it.
+    pub(super) fn position(&self, at: At) -> Position {
+        Cursor::new(self.text).advance_to(at)
+    }
+
     /// Takes the findings apart, each list in the order of the file.
     pub(super) fn finish(self) -> Findings {
         let Self {

@@ -4,6 +4,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use super::differences;
+use super::filter;
 use super::overlap::{self, Placed};
 use super::plugin::{self, PluginConfig, PluginKind, expressions};
 use super::problem::{At, Problems};
@@ -13,9 +14,7 @@ use super::xml::{
     Attribute, CrontabXml, FailLogXml, FileSystemXml, HeadXml, HostXml, InotifyXml, LocalPathXml,
     PatternsXml, SersyncXml, StartPluginXml, SwitchXml,
 };
-use super::{
-    Calendar, Config, CrontabConfig, FilterConfig, MirrorConfig, Schedule, Switches, quote,
-};
+use super::{Calendar, Config, CrontabConfig, MirrorConfig, Schedule, Switches, quote};
 
 /// `failLog timeToExecute` of the stock file.
 pub(super) const STOCK_RETRY_PERIOD: Duration = Duration::from_secs(60 * 60);
@@ -38,7 +37,7 @@ pub(super) fn validate(head: &HeadXml, converted: bool, problems: &mut Problems<
     let filter = head
         .filter
         .as_ref()
-        .and_then(|element| filter(element, problems));
+        .and_then(|element| filter::validate(element, problems));
     let sersync = head.sersync.as_ref();
     if sersync.is_none() {
         problems.error(
@@ -49,10 +48,17 @@ pub(super) fn validate(head: &HeadXml, converted: bool, problems: &mut Problems<
     let fail_log = sersync.and_then(|sersync| sersync.fail_log.as_ref());
     let (fail_log_path, retry_period) = fail_log_settings(fail_log, problems);
     let started_plugins = started_plugins(head, sersync, problems);
+    let mut mirrors = sersync
+        .map(|sersync| mirrors(sersync, switches, converted, problems))
+        .unwrap_or_default();
+    for mirror in &mut mirrors {
+        mirror.filter = filter.as_ref().map(|filter| filter.compiled.clone());
+    }
+    if let Some(element) = head.filter.as_ref().filter(|_| filter.is_some()) {
+        filter::warn_of_rules_in_params(element, &mirrors, problems);
+    }
     let config = Config {
-        mirrors: sersync
-            .map(|sersync| mirrors(sersync, switches, converted, problems))
-            .unwrap_or_default(),
+        mirrors,
         debug,
         retry_period,
         fail_log_path,
@@ -130,7 +136,7 @@ fn switches(inotify: Option<&InotifyXml>, problems: &mut Problems<'_>) -> Switch
             .as_ref()
             .map_or(stock, |element| problems.start(element))
     };
-    Switches {
+    let switches = Switches {
         delete: switch(&inotify.delete, stock.delete),
         create_folder: switch(&inotify.create_folder, stock.create_folder),
         create_file: switch(&inotify.create_file, stock.create_file),
@@ -139,16 +145,17 @@ fn switches(inotify: Option<&InotifyXml>, problems: &mut Problems<'_>) -> Switch
         move_to: switch(&inotify.move_to, stock.move_to),
         attrib: switch(&inotify.attrib, stock.attrib),
         modify: switch(&inotify.modify, stock.modify),
+    };
+    let moved_from = inotify.move_from.as_ref();
+    if let Some(element) = inotify.delete.as_ref().or(moved_from)
+        && switches.delete != switches.move_from
+    {
+        problems.warning(
+            element.at,
+            "with only one of `delete` and `moveFrom` on, a full push removes nothing at the remotes: it cannot tell what was deleted from what was moved away",
+        );
     }
-}
-
-fn filter(element: &PatternsXml, problems: &mut Problems<'_>) -> Option<FilterConfig> {
-    let excludes = expressions(element, problems)?;
-    problems.unsupported(
-        element.switch.at,
-        "`filter` is not carried out by this version yet; --exclude='…' in `commonParams` is",
-    );
-    Some(FilterConfig { excludes })
+    switches
 }
 
 fn fail_log_settings(
@@ -310,6 +317,7 @@ fn mirrors(
                 source,
                 remotes,
                 switches,
+                filter: None,
             })
         })
         .collect()

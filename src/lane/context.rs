@@ -8,8 +8,9 @@ use tokio::sync::{Semaphore, watch};
 use tokio_util::sync::CancellationToken;
 
 use super::{End, Hold};
-use crate::config::{RemoteConfig, Target};
+use crate::config::{RemoteConfig, Removals, Target};
 use crate::fail_queue::Failure;
+use crate::filter::Filter;
 use crate::links::LinkIndex;
 use crate::local_target;
 use crate::path::{Identity, SourceRoot};
@@ -27,8 +28,10 @@ pub struct Context {
     pub source: PathBuf,
     /// Which directory that is to be.
     pub identity: Identity,
-    /// Whether anything may be removed at the receiver.
-    pub deletes: bool,
+    /// What may be removed at the receiver.
+    pub removals: Removals,
+    /// What is not mirrored.
+    pub filter: Option<Arc<Filter>>,
     /// Hard links of the mirror.
     pub links: Arc<LinkIndex>,
     /// The rsync program.
@@ -72,6 +75,11 @@ impl Context {
             Ok(true) => Err(Hold::SourceEmpty),
             Err(error) => Err(Hold::SourceMissing(error.to_string())),
         }
+    }
+
+    /// Whether comparisons remove what is only at the receiver.
+    pub(super) fn compares_with_deletion(&self) -> bool {
+        self.removals == Removals::All
     }
 
     /// rsync would make a missing local target; ours may be a file system that is not mounted.

@@ -131,5 +131,6 @@ pub fn batch(now: Instant) -> Vec<DirtyPath> {
         written: false,
         since: now,
         tries: 0,
+        removed: false,
     }]
 }

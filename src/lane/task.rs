@@ -144,7 +144,10 @@ impl LaneTask {
         shown: Shown,
     ) -> (Self, LaneHandle) {
         let (sender, inbox) = mpsc::channel(INBOX);
-        let forms = Forms::of(&context.remote);
+        let mut forms = Forms::of(&context.remote);
+        if context.filter.is_some() {
+            forms = forms.without_content();
+        }
         let mut state = LaneState::new(forms, retry_period, context.remote.params.inplace());
         state.on_pause(paused);
         let clock = Clock::now();

@@ -6,6 +6,7 @@
 //! descriptor, so an unmounted or replaced root can make a run fail but cannot make it delete.
 
 use std::collections::BTreeSet;
+use std::ffi::OsString;
 use std::io;
 use std::sync::Arc;
 
@@ -14,6 +15,7 @@ use super::sample;
 use super::slot::position;
 use super::{Batch, End, Hold, Job, Report};
 use crate::change::Extent;
+use crate::config::Removals;
 use crate::dirty::{DirtyPath, Route};
 use crate::fail_queue::Failure;
 use crate::path::{RelPath, SourceRoot};
@@ -21,6 +23,8 @@ use crate::resolve::{Resolved, Rules, directories, present, resolve};
 use crate::rsync::{
     Ended, Exit, Forms, Names, Outcome, Pace, Progress, RunKind, Standby, args, judge,
 };
+
+mod filtered;
 
 /// Up to so many bytes of files that need not be sent ride along with those that must, instead of in a run of their
 /// own.
@@ -64,6 +68,8 @@ pub async fn execute(
         standby,
         halt,
         grouped,
+        in_the_way: Vec::new(),
+        rules: Vec::new(),
         standby_was_cut_off: false,
         bytes: 0,
         report,
@@ -100,6 +106,10 @@ struct Transfer {
     halt: Halt,
     /// See [`Resolved::grouped`].
     grouped: BTreeSet<RelPath>,
+    /// With a filter: names under which the receiver has a directory with content, and the source something else.
+    in_the_way: Vec<DirtyPath>,
+    /// Filter rules for the run that is made now.
+    rules: Vec<OsString>,
     standby_was_cut_off: bool,
     /// What the job's files weigh.
     bytes: u64,
@@ -115,6 +125,7 @@ impl Transfer {
             split_large: self.route == Route::Path,
             whole_groups: params.hard_links(),
             one_file_system: params.one_file_system(),
+            filter: self.context.filter.clone(),
         };
         on_disk(move || resolve(&root, paths, &links, rules)).await
     }
@@ -130,14 +141,17 @@ impl Transfer {
             self.not_seen(dirty, &error);
         }
         self.report.synced.append(&mut resolved.beyond);
+        self.report.synced.append(&mut resolved.excluded);
         self.route_away(&mut resolved);
         self.grouped = std::mem::take(&mut resolved.grouped);
         self.bytes = resolved.bytes;
         self.report.again.append(&mut resolved.partly_known);
         self.send(&root, &mut resolved).await;
+        self.make_way(&root).await;
         let gone = std::mem::take(&mut resolved.gone);
         let names = gone.iter().map(|dirty| dirty.path.clone()).collect();
-        self.delete(gone).await;
+        self.delete(gone, std::mem::take(&mut resolved.hidden))
+            .await;
         self.sweep(&root).await;
         self.compare(std::mem::take(&mut resolved.trees)).await;
         self.look_again(root, resolved, names).await;
@@ -182,6 +196,10 @@ impl Transfer {
         if resolved.plain_bytes <= RIDE_ALONG {
             written.append(&mut plain);
         }
+        self.send_root_alone(root, &mut written).await;
+        self.send_root_alone(root, &mut plain).await;
+        let delicate = self.take_delicate(&mut written, &mut plain);
+        self.send_delicate(root, delicate).await;
         for (ignore_times, paths) in [(true, written), (false, plain)] {
             if !paths.is_empty() {
                 let kind = RunKind::Send { ignore_times };
@@ -190,15 +208,27 @@ impl Transfer {
         }
     }
 
-    async fn delete(&mut self, gone: Vec<DirtyPath>) {
-        if gone.is_empty() {
-            return;
-        }
-        if !self.context.deletes {
-            self.report.synced.extend(gone);
+    /// Removes what is missing, and what is none of the `hidden` directories, as far as the switches want it.
+    async fn delete(&mut self, gone: Vec<DirtyPath>, hidden: Vec<DirtyPath>) {
+        let removals = self.context.removals;
+        let mut wanted = |paths: Vec<DirtyPath>| {
+            let is_wanted = |dirty: &DirtyPath| match removals {
+                Removals::All => true,
+                Removals::Seen => dirty.removed,
+                Removals::None => false,
+            };
+            let (wanted, others): (Vec<_>, Vec<_>) = paths.into_iter().partition(is_wanted);
+            self.report.synced.extend(others);
+            wanted
+        };
+        let (gone, hidden) = (wanted(gone), wanted(hidden));
+        if gone.is_empty() && hidden.is_empty() {
             return;
         }
         match self.context.open_root_to_delete() {
+            Ok(root) if self.context.filter.is_some() => {
+                self.delete_filtered(&root, gone, hidden).await;
+            }
             Ok(root) if self.forms.delete_by_name => {
                 let kind = RunKind::Delete { by_name: true };
                 self.run_list(&root, kind, gone).await;
@@ -245,14 +275,17 @@ impl Transfer {
         root: &SourceRoot,
         dirs: &[RelPath],
     ) -> Result<(), Failure> {
+        // The root stands there anyway, and in a list it takes its entries along, whatever a filter says of them.
+        let is_meant = |dir: &&RelPath| self.context.filter.is_none() || !dir.is_root();
+        let dirs: Vec<RelPath> = dirs.iter().filter(is_meant).cloned().collect();
         if dirs.is_empty() || self.report.end != End::Reached {
             return Ok(());
         }
         let kind = RunKind::Send { ignore_times: true };
-        let ended = self.child(root, kind, args::list(dirs)).await;
+        let ended = self.child(root, kind, args::list(&dirs)).await;
         self.count(&ended);
         let names = Names {
-            listed: dirs,
+            listed: &dirs,
             root: &self.context.source,
             target: &self.context.remote.target,
         };
@@ -285,7 +318,7 @@ impl Transfer {
 
     /// Paths that could not be dealt with: dirty as before if the remote is to blame, else failed.
     fn fail_or_repeat(&mut self, paths: Vec<DirtyPath>, failure: &Failure) {
-        if self.report.end == End::Reached {
+        if self.report.end == End::Reached && !self.halt.stop.is_cancelled() {
             let failed = paths.into_iter().map(|dirty| (dirty, failure.clone()));
             self.report.failed.extend(failed);
         } else {
@@ -297,7 +330,7 @@ impl Transfer {
         if trees.is_empty() {
             return;
         }
-        let root = if self.context.deletes {
+        let root = if self.context.compares_with_deletion() {
             self.context.open_root_to_delete()
         } else {
             self.context.open_root()
@@ -308,7 +341,10 @@ impl Transfer {
                 if self.forms.exact_times.is_none() {
                     self.learn_exact_times(&root, &trees).await;
                 }
-                let delete = self.context.deletes && self.forms.delete_in_trees;
+                let delete = self.context.compares_with_deletion() && self.forms.delete_in_trees;
+                if let Some(filter) = self.context.filter.clone() {
+                    return self.compare_filtered(&root, trees, filter, delete).await;
+                }
                 self.run_list(&root, RunKind::Tree { delete }, trees).await;
             }
             Err(hold) => self.hold(hold, trees),
@@ -405,6 +441,7 @@ impl Transfer {
         let pace = self.pace(kind, &list);
         let limit = (pace == Pace::Brief).then_some(self.context.remote.timeout);
         if kind == (RunKind::Send { ignore_times: true })
+            && self.rules.is_empty()
             && let Some(standby) = self.standby.take()
             && let Some(ended) = standby.run(list.clone(), limit).await
         {
@@ -416,7 +453,9 @@ impl Transfer {
             self.standby_was_cut_off = had_begun(&ended.exit);
         }
         let mut launch = self.context.launch(root, kind, self.forms, pace);
-        launch.args.splice(0..0, args::excluding(&self.excludes));
+        let rules = self.rules.iter().cloned();
+        let rules: Vec<OsString> = rules.chain(args::excluding(&self.excludes)).collect();
+        launch.args.splice(0..0, rules);
         tracing::trace!("{}", args::shown(&launch.args));
         let told = &self.context.progress;
         let is_tree = matches!(kind, RunKind::Tree { .. });
@@ -476,8 +515,17 @@ impl Transfer {
                 let names: Vec<RelPath> = failed.iter().map(|(path, _)| path.clone()).collect();
                 let (listed, rest) = split(paths, &names);
                 for (path, message) in failed {
-                    let extent = position(&listed, &path).map_or(below, |at| listed[at].extent);
-                    let dirty = DirtyPath::now(path, extent);
+                    let listed = position(&listed, &path).map(|at| &listed[at]);
+                    let extent = listed.map_or(below, |dirty| dirty.extent);
+                    let removed = listed.is_ok_and(|dirty| dirty.removed);
+                    let dirty = DirtyPath {
+                        removed,
+                        ..DirtyPath::now(path, extent)
+                    };
+                    if self.is_in_the_way(&message) {
+                        self.in_the_way.push(dirty);
+                        continue;
+                    }
                     self.report.failed.push((dirty, Failure { exit, message }));
                 }
                 let rest = self.again(rest, &again, below);
@@ -591,7 +639,7 @@ impl Transfer {
     /// A receiver that was killed leaves its temporary files behind: they are removed with whatever else is only there,
     /// in the directories that it was writing to.
     async fn sweep(&mut self, root: &Arc<SourceRoot>) {
-        if !self.context.deletes {
+        if !self.context.compares_with_deletion() {
             self.report.unswept.clear();
         }
         if self.report.unswept.is_empty() || self.report.end != End::Reached {
@@ -607,6 +655,9 @@ impl Transfer {
         };
         if self.send_directories(&root, &dirs).await.is_err() || self.report.end != End::Reached {
             return;
+        }
+        if self.context.filter.is_some() {
+            return self.sweep_filtered(&root, &dirs).await;
         }
         let kind = RunKind::Delete { by_name: false };
         let ended = self.child(&root, kind, args::directories_list(&dirs)).await;

@@ -1,8 +1,14 @@
 //! A verification: what differs at a receiver, by checksum, without changing anything.
 
+use std::sync::Arc;
+
 use super::context::{Context, Halt};
+use super::removal::left_out;
+use super::transfer::on_disk;
 use crate::control::DriftKind;
+use crate::filter::Kind;
 use crate::path::RelPath;
+use crate::resolve::mirrored::Mirrored;
 use crate::rsync::{Exit, Forms, Itemized, Names, Outcome, Pace, RunKind, args, judge};
 
 /// Differences of one verification that are kept.
@@ -29,9 +35,9 @@ impl Context {
         halt: &Halt,
     ) -> Result<Verified, String> {
         self.check_target().map_err(|end| end.cause())?;
-        let root = self.open_root().map_err(|hold| hold.to_string())?;
+        let root = Arc::new(self.open_root().map_err(|hold| hold.to_string())?);
         let kind = RunKind::Verify {
-            delete: self.deletes && forms.delete_in_trees,
+            delete: self.compares_with_deletion() && forms.delete_in_trees,
         };
         let Ok(_permit) = self.children.acquire().await else {
             unreachable!("the semaphore of the children is never closed");
@@ -39,11 +45,26 @@ impl Context {
         let (mut verified, mut itemized) = (Verified::default(), Itemized::default());
         let listen = |output: &[u8]| {
             let items = itemized.read(output);
-            verified.found += items.len() as u64;
-            let space = MOST_DRIFT.saturating_sub(verified.drift.len());
-            verified.drift.extend(items.into_iter().take(space));
+            for item in items {
+                let kind = Kind::directory_if(item.is_directory);
+                let filter = self.filter.as_ref();
+                if filter.is_some_and(|filter| filter.covers(&item.path, kind)) {
+                    continue;
+                }
+                verified.found += 1;
+                if verified.drift.len() < MOST_DRIFT {
+                    verified.drift.push((item.path, item.drift));
+                }
+            }
         };
-        let launch = self.launch(&root, kind, forms, Pace::Long);
+        let mut launch = self.launch(&root, kind, forms, Pace::Long);
+        if let Some(filter) = self.filter.clone() {
+            let (below, paths) = (Arc::clone(&root), paths.to_vec());
+            let stays_here = self.remote.params.one_file_system();
+            let walk = move || Mirrored::below(&below, &paths, &filter, stays_here);
+            let mirrored = on_disk(walk).await.unwrap_or_default();
+            launch.args.splice(0..0, left_out(&mirrored.excluded));
+        }
         let running = self.run(&launch, args::list(paths), None, &halt.cancel, listen);
         let ended = running.await;
         let names = Names {

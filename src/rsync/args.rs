@@ -26,6 +26,11 @@ pub enum RunKind {
         /// Whether the list holds the missing names themselves; else the directories they are missing from.
         by_name: bool,
     },
+    /// Say what is only at the receiver in the listed directories, without doing anything.
+    List {
+        /// Also below them.
+        recursive: bool,
+    },
     /// Count which of the listed files differ, without doing anything.
     Ask {
         /// Compare times with all their digits instead of in whole seconds.
@@ -80,6 +85,17 @@ impl Forms {
             exact_times: None,
         }
     }
+
+    /// The same where rsync does not know all that must stay at the receiver: neither option may remove a directory
+    /// with its content.
+    #[must_use]
+    pub fn without_content(self) -> Self {
+        Self {
+            delete_by_name: false,
+            force: false,
+            ..self
+        }
+    }
 }
 
 /// The arguments of a run, without the program's name.
@@ -123,6 +139,7 @@ pub fn arguments(remote: &RemoteConfig, kind: RunKind, forms: Forms, pace: Pace)
                 ours(option);
             }
         }
+        RunKind::List { recursive } => listing(recursive).into_iter().for_each(&mut ours),
         RunKind::Verify { delete } => {
             for option in [
                 "--dry-run",
@@ -196,6 +213,24 @@ pub fn excluding(patterns: &[String]) -> impl Iterator<Item = OsString> {
     patterns
         .iter()
         .map(|pattern| format!("--exclude={pattern}").into())
+}
+
+/// Says what it would remove, and neither does that nor looks at what could be sent.
+fn listing(recursive: bool) -> [&'static str; 7] {
+    let [depth, how] = if recursive {
+        ["--recursive", "--ignore-missing-args"]
+    } else {
+        ["--no-r", "--dirs"]
+    };
+    [
+        depth,
+        how,
+        "--dry-run",
+        "--existing",
+        "--ignore-existing",
+        "--delete",
+        "--out-format=%i %n",
+    ]
 }
 
 fn modify_window(exact: bool) -> &'static str {

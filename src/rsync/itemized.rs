@@ -3,6 +3,17 @@
 use crate::control::DriftKind;
 use crate::path::RelPath;
 
+/// What one line says.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Item {
+    /// What differs.
+    pub path: RelPath,
+    /// How.
+    pub drift: DriftKind,
+    /// Whether it is a directory.
+    pub is_directory: bool,
+}
+
 /// Reads the lines of standard output as they come.
 #[derive(Debug, Default)]
 pub struct Itemized {
@@ -11,7 +22,7 @@ pub struct Itemized {
 
 impl Itemized {
     /// More of the output came; returns what differs by the lines that are complete now.
-    pub fn read(&mut self, chunk: &[u8]) -> Vec<(RelPath, DriftKind)> {
+    pub fn read(&mut self, chunk: &[u8]) -> Vec<Item> {
         self.rest.extend_from_slice(chunk);
         let Some(end) = self.rest.iter().rposition(|byte| *byte == b'\n') else {
             return Vec::new();
@@ -25,13 +36,13 @@ impl Itemized {
 }
 
 /// One line: eleven characters that say what differs, a blank, the name. See `--itemize-changes` in rsync(1).
-fn item(line: &[u8]) -> Option<(RelPath, DriftKind)> {
+fn item(line: &[u8]) -> Option<Item> {
     let (what, name) = line.split_at_checked(11)?;
     let name = name.strip_prefix(b" ")?;
     let [update, kind, ..] = *what else {
         return None;
     };
-    let kind = match (update, kind) {
+    let drift = match (update, kind) {
         (b'*', _) if what.starts_with(b"*deleting") => DriftKind::Extra,
         _ if !b"<>ch.".contains(&update) || !b"fdLDS".contains(&kind) => return None,
         _ if what[2..].iter().all(|flag| *flag == b'+') => DriftKind::Missing,
@@ -41,13 +52,18 @@ fn item(line: &[u8]) -> Option<(RelPath, DriftKind)> {
     };
     let name = unescaped(name);
     let name = name.strip_prefix(b"./").unwrap_or(&name);
+    let is_directory = name.ends_with(b"/");
     let name = name.strip_suffix(b"/").unwrap_or(name);
     let path = if name == b"." {
         RelPath::root()
     } else {
         RelPath::new(name)?
     };
-    Some((path, kind))
+    Some(Item {
+        path,
+        drift,
+        is_directory,
+    })
 }
 
 /// rsync prints a byte that is no text as `\#` with three octal digits, and such a text in a name likewise.
@@ -78,7 +94,7 @@ mod tests {
         let items = Itemized::default().read(text.as_bytes());
         items
             .into_iter()
-            .map(|(path, kind)| (path.to_string(), kind))
+            .map(|item| (item.path.to_string(), item.drift))
             .collect()
     }
 
@@ -118,6 +134,13 @@ mod tests {
         let mut itemized = Itemized::default();
         assert!(itemized.read(b">f+++++++++ a\\#01").is_empty());
         let items = itemized.read(b"2b\\#134#012\\#377\n>f");
-        assert_eq!(items[0].0.as_bytes(), b"a\nb\\#012\xff");
+        assert_eq!(items[0].path.as_bytes(), b"a\nb\\#012\xff");
+    }
+
+    #[test]
+    fn a_directory_is_told_from_a_file_of_its_name() {
+        let items = Itemized::default().read(b"*deleting   d/\n*deleting   e\n");
+        let kinds: Vec<bool> = items.iter().map(|item| item.is_directory).collect();
+        assert_eq!(kinds, [true, false]);
     }
 }

@@ -26,6 +26,8 @@ use super::tree::{NodeId, ROOT, WatchTree};
 use super::uncovered::Uncovered;
 use super::{Gauges, WatchConfig, Watcher, Watching};
 use crate::change::{Change, WatchEvent};
+use crate::config::Removals;
+use crate::filter::Kind;
 use crate::path::{Identity, RelPath, SourceRoot, proc_path};
 
 mod walk;
@@ -311,10 +313,46 @@ impl WatchThread {
             return;
         }
         let path = path.join(&event.name);
-        if flags.contains(ReadFlags::ISDIR) {
+        let is_directory = flags.contains(ReadFlags::ISDIR);
+        if self.is_excluded(&path, Kind::directory_if(is_directory)) {
+            self.on_excluded(event, dir);
+        } else if is_directory {
             self.on_directory(event, dir, path, root);
         } else {
             self.on_file(event, dir, path);
+        }
+    }
+
+    /// Whether an entry of a directory that is watched is not mirrored.
+    fn is_excluded(&self, path: &RelPath, kind: Kind) -> bool {
+        let filter = self.config.filter.as_ref();
+        filter.is_some_and(|filter| filter.excludes(path, kind))
+    }
+
+    /// Nobody hears of it, but something may have come to it that was watched under another name.
+    fn on_excluded(&mut self, event: &Event, dir: NodeId) {
+        self.forget_open(dir, &event.name);
+        if event.flags.contains(ReadFlags::MOVED_TO)
+            && let Some(moving) = self.moves.remove(&event.cookie)
+        {
+            self.remove(moving.node);
+        }
+        if let Some(node) = self.tree.child(dir, &event.name)
+            && event.flags.contains(ReadFlags::ISDIR)
+        {
+            self.remove(node);
+        }
+    }
+
+    /// An entry is no longer there, by a means whose switch is on or off.
+    fn on_removed(&mut self, change: Change, is_on: bool) {
+        match self.config.switches.removals() {
+            Removals::All => self.changes.push(change),
+            Removals::Seen => self.changes.push(Change {
+                removed: is_on,
+                ..change
+            }),
+            Removals::None => {}
         }
     }
 
@@ -326,11 +364,15 @@ impl WatchThread {
             if switches.create_file {
                 self.changes.push(Change::written(path));
             }
-            self.named.insert((dir, name.clone()), switches.create_file);
+            // Sent at once, its content is still waited for, unless its close is told anyway.
+            let settled = switches.create_file && switches.close_write;
+            self.named.insert((dir, name.clone()), settled);
         } else if flags.contains(ReadFlags::MODIFY) {
             if switches.modify {
                 self.changes.push(Change::written(path));
-            } else if self.named.get(&(dir, name.clone())) != Some(&false) {
+            } else if self.named.get(&(dir, name.clone())) != Some(&false)
+                && (switches.close_write || self.open_files.holds(dir, name))
+            {
                 self.open_files.on_write(dir, name, Instant::now());
             }
         } else if flags.contains(ReadFlags::CLOSE_WRITE) {
@@ -350,14 +392,10 @@ impl WatchThread {
             }
         } else if flags.contains(ReadFlags::DELETE) {
             self.forget_open(dir, name);
-            if switches.delete {
-                self.changes.push(Change::entry(path));
-            }
+            self.on_removed(Change::entry(path), switches.delete);
         } else if flags.contains(ReadFlags::MOVED_FROM) {
             self.forget_open(dir, name);
-            if switches.move_from {
-                self.changes.push(Change::entry(path));
-            }
+            self.on_removed(Change::entry(path), switches.move_from);
         }
     }
 
@@ -388,16 +426,12 @@ impl WatchThread {
             {
                 self.remove(other.node);
             }
-            if switches.move_from {
-                self.changes.push(Change::subtree(path));
-            }
+            self.on_removed(Change::subtree(path), switches.move_from);
         } else if flags.contains(ReadFlags::DELETE) {
             if let Some(node) = self.tree.child(dir, &event.name) {
                 self.remove(node);
             }
-            if switches.delete {
-                self.changes.push(Change::subtree(path));
-            }
+            self.on_removed(Change::subtree(path), switches.delete);
         } else if flags.intersects(DIRECTORY_ATTRIBUTES) && switches.attrib {
             // It may have become readable.
             match self.tree.child(dir, &event.name) {
@@ -417,7 +451,9 @@ impl WatchThread {
         self.displace(dir, &event.name);
         if let Some(moving) = moving.filter(|moving| self.tree.is_known(moving.node)) {
             self.tree.attach(moving.node, dir, &event.name);
-            if moving.stirred || !self.stands_where_it_should(moving.node, root) {
+            // What a filter says of an entry depends on where it is.
+            let is_filtered = self.config.filter.is_some();
+            if is_filtered || moving.stirred || !self.stands_where_it_should(moving.node, root) {
                 self.walk_new(root, moving.node, Tell::Nothing);
             }
         } else {

@@ -72,6 +72,12 @@ impl OpenFiles {
         self.timers.insert((due, dir, name.into()));
     }
 
+    /// Whether a file waits here.
+    pub fn holds(&self, dir: NodeId, name: &[u8]) -> bool {
+        let files = self.files.get(&dir);
+        files.is_some_and(|files| files.contains_key(name))
+    }
+
     /// A file was closed, renamed or removed: whether it waited here.
     pub fn on_end(&mut self, dir: NodeId, name: &[u8]) -> bool {
         let Some(files) = self.files.get_mut(&dir) else {

@@ -24,6 +24,8 @@ pub struct Confxml {
     pub plugins: Vec<(&'static str, String)>,
     /// More elements of `sersync`, as they are to stand there.
     pub more: String,
+    /// Expressions of the `filter`; it is off if there are none.
+    pub excludes: Vec<&'static str>,
 }
 
 /// One `localpath`: a source and where it goes.
@@ -67,12 +69,22 @@ impl Confxml {
             switches: vec![("attrib", true)],
             plugins: Vec::new(),
             more: String::new(),
+            excludes: Vec::new(),
         }
     }
 
     /// Writes the file anew.
     pub fn write(&self) -> io::Result<()> {
-        let mut xml = b"<?xml version=\"1.0\" encoding=\"ISO-8859-1\"?>\n<head version=\"2.5\">\n  <inotify>\n".to_vec();
+        let mut xml =
+            b"<?xml version=\"1.0\" encoding=\"ISO-8859-1\"?>\n<head version=\"2.5\">\n".to_vec();
+        let filter = format!("  <filter start=\"{}\">\n", !self.excludes.is_empty());
+        xml.extend_from_slice(filter.as_bytes());
+        for expression in &self.excludes {
+            xml.extend_from_slice(b"    <exclude expression=");
+            quoted(&mut xml, expression.as_bytes());
+            xml.extend_from_slice(b"/>\n");
+        }
+        xml.extend_from_slice(b"  </filter>\n  <inotify>\n");
         for (name, start) in &self.switches {
             xml.extend_from_slice(format!("    <{name} start=\"{start}\"/>\n").as_bytes());
         }

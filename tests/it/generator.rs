@@ -31,6 +31,7 @@ pub struct Generator {
     root: PathBuf,
     outside: PathBuf,
     attributes: bool,
+    hard_links: bool,
     known: Vec<Known>,
     parked: Vec<Known>,
     report: Report,
@@ -70,10 +71,17 @@ impl Generator {
             root,
             outside,
             attributes,
+            hard_links: true,
             known: Vec::new(),
             parked: Vec::new(),
             report: Report::default(),
         }
+    }
+
+    /// The same without hard links.
+    pub fn without_hard_links(mut self) -> Self {
+        self.hard_links = false;
+        self
     }
 
     /// Works for `time` in bursts.
@@ -101,7 +109,7 @@ impl Generator {
             56..61 => self.rename(Kind::Directory),
             61..71 => self.remove_file(),
             71..74 => self.remove_tree(),
-            74..78 => self.hard_link(),
+            74..78 if self.hard_links => self.hard_link(),
             78..83 => self.symbolic_link(),
             83..86 => self.change_kind(),
             86..88 => self.exchange(),
@@ -111,7 +119,7 @@ impl Generator {
             93..96 if self.attributes => self.change_mode(),
             96..98 if self.attributes => self.change_times(),
             98..100 if self.attributes => self.change_owner(),
-            // What is left: 28..34, and the last ones where attributes are left alone.
+            // What is left: 28..34, hard links, and the last ones where attributes are left alone.
             _ => self.append(),
         };
         self.attempt(result);

@@ -67,6 +67,28 @@ impl Tree {
         Ok(Self { root, nodes })
     }
 
+    /// The tree without some entries, which are told by path and by whether they are directories, and what is in them.
+    /// Times of directories count for nothing then: what is left out sets them too.
+    pub fn without(mut self, is_excluded: impl Fn(&Path, bool) -> bool) -> Self {
+        let excluded: Vec<PathBuf> = self
+            .nodes
+            .iter()
+            .filter(|(path, node)| is_excluded(path, node.kind == Kind::Directory))
+            .map(|(path, _)| path.clone())
+            .collect();
+        for node in self.nodes.values_mut() {
+            if node.kind == Kind::Directory {
+                node.modified = (0, 0);
+            }
+        }
+        self.nodes.retain(|path, _| {
+            !path
+                .ancestors()
+                .any(|dir| excluded.iter().any(|it| it == dir))
+        });
+        self
+    }
+
     /// How many names there are.
     pub fn len(&self) -> usize {
         self.nodes.len()

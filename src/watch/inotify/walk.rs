@@ -15,6 +15,7 @@ use super::super::WatchConfig;
 use super::super::tree::NodeId;
 use super::WatchThread;
 use crate::change::{Blindness, Change};
+use crate::filter::Kind;
 use crate::path::{Identity, SourceRoot, look, proc_path};
 
 /// While a walk lasts, events are read this often so that the kernel's queue does not overflow.
@@ -116,11 +117,23 @@ impl WatchThread {
                 },
                 kind => kind,
             };
-            if kind == FileType::Directory && self.is_entered(&fd, name) {
+            let is_directory = kind == FileType::Directory;
+            if self.config.filter.is_some()
+                && self.is_excluded(&path.join(name), Kind::directory_if(is_directory))
+            {
+                // It may have been watched under another name.
+                if let Some(child) = self.tree.child(node, name) {
+                    self.remove(child);
+                }
+                continue;
+            }
+            if is_directory && self.is_entered(&fd, name) {
                 pending.push(self.tree.child_or_new(node, name));
             }
             match tell {
                 Tell::Nothing => {}
+                // Made by itself, it would not be told either; what is in it is.
+                Tell::Entries if is_directory && !self.config.switches.create_folder => {}
                 Tell::Entries => self.changes.push(Change::entry(path.join(name))),
                 Tell::Racy(since) => {
                     if kind == FileType::RegularFile && was_written_since(&fd, name, since) {

@@ -1,0 +1,201 @@
+use proptest::prelude::*;
+
+use super::*;
+
+fn filter(expressions: &[&str]) -> Filter {
+    let expressions: Vec<String> = expressions.iter().map(|&text| text.to_owned()).collect();
+    Filter::new(&expressions).expect("expressions that can be used")
+}
+
+fn path(text: &str) -> RelPath {
+    RelPath::new(text.as_bytes()).expect("a valid path")
+}
+
+/// Whether a file is mirrored, and a directory of that name.
+fn excluded(expressions: &[&str], name: &str) -> [bool; 2] {
+    let filter = filter(expressions);
+    [Kind::Other, Kind::Directory].map(|kind| filter.covers(&path(name), kind))
+}
+
+fn refused(expression: &str) -> Refused {
+    dialect::translate(expression).expect_err(expression)
+}
+
+#[test]
+fn the_expressions_of_the_stock_file_exclude_what_the_original_excludes() {
+    let stock = [r"(.*)\.svn", r"(.*)\.gz", "^info/*", "^static/*"];
+    for (name, expected) in [
+        (".svn", true),
+        ("a/b/.svn", true),
+        ("a/.svn/entries", true),
+        ("x.tar.gz", true),
+        ("x.gz.txt", false),
+        ("info", true),
+        ("info/deep/file", true),
+        ("information", false),
+        ("a/info", false),
+        ("static/x", true),
+        ("statics", false),
+    ] {
+        assert_eq!(excluded(&stock, name), [expected; 2], "{name}");
+    }
+}
+
+#[test]
+fn any_of_the_three_spellings_counts() {
+    assert_eq!(excluded(&["a/b"], "a/b"), [true; 2]);
+    assert_eq!(excluded(&["/a/b"], "a/b"), [true; 2]);
+    assert_eq!(excluded(&["/b"], "b"), [true; 2]);
+    assert_eq!(
+        excluded(&["a/b/"], "a/b"),
+        [false, true],
+        "a directory alone"
+    );
+    assert_eq!(
+        excluded(&["/a/b/"], "a/b"),
+        [false; 2],
+        "nobody spells it so"
+    );
+    assert_eq!(
+        excluded(&["b"], "a/b"),
+        [false; 2],
+        "the whole path must match"
+    );
+    assert_eq!(excluded(&["a"], "ab"), [false; 2]);
+}
+
+#[test]
+fn the_root_is_never_excluded_and_an_excluded_directory_hides_all_below() {
+    let all = filter(&[".*", "(.*)/"]);
+    assert!(!all.covers(&RelPath::root(), Kind::Directory));
+    let cache = filter(&["cache/"]);
+    assert!(cache.hides(&path("cache/a/b")) && !cache.hides(&path("cache")));
+    assert!(!cache.covers(&path("cache"), Kind::Other));
+}
+
+#[test]
+fn the_reason_is_the_topmost_entry_and_the_first_expression() {
+    let filter = filter(&[r"(.*)\.tmp", "a/b", "(.*)b"]);
+    let reason = |name, kind| filter.reason(&path(name), kind);
+    assert_eq!(
+        reason("a/b/c.tmp", Kind::Other),
+        Some(Excluded {
+            entry: path("a/b"),
+            expression: 1
+        })
+    );
+    assert_eq!(reason("a/c", Kind::Other), None);
+}
+
+#[test]
+fn a_path_is_bytes_and_a_dot_is_one_of_them() {
+    let any = filter(&["a.b"]);
+    let stray = RelPath::new(b"a\xFFb").expect("valid");
+    assert!(any.excludes(&stray, Kind::Other));
+    assert!(any.excludes(&path("a\nb"), Kind::Other), "a line end too");
+    assert_eq!(excluded(&["a.b"], "aäb"), [false; 2], "two bytes");
+    assert_eq!(excluded(&["图片/(.*)"], "图片/x"), [true; 2]);
+}
+
+#[test]
+fn what_both_dialects_know_means_the_same() {
+    for (expression, matches, others) in [
+        ("a|b", &["a", "b"][..], &["ab", "c"][..]),
+        ("(a|b)+c?", &["a", "abac"], &["c", "abd"]),
+        (r"(.*)\.(log|tmp)", &["x.log", "d/y.tmp"], &["x.logs"]),
+        ("x{2,3}", &["xx", "xxx"], &["x", "xxxx"]),
+        ("[a-c]*?", &["abc"], &["abd"]),
+        (r"\d+\w\s", &["12x "], &["x2x "]),
+        ("(?i)readme", &["README", "ReadMe"], &["readm"]),
+        ("(?:ab)+", &["abab"], &["aba"]),
+        (r"\x41\x{42}", &["AB"], &["ab"]),
+        ("^a$", &["a"], &["b"]),
+        (r"[[:digit:]_]+", &["1_2"], &["a"]),
+        (r"[^/]*\.bak", &["x.bak"], &["x.ba"]),
+        // What the `regex` crate would take for operations on sets, or for a class in a class.
+        ("[a&&b]", &["a", "&", "b"], &["c"]),
+        ("[[a]", &["[", "a"], &["b"]),
+        ("[]a]", &["]", "a"], &["b"]),
+        ("[a~~b-]", &["~", "-"], &["c"]),
+        (r"a\-b\_c\ d", &["a-b_c d"], &["ab"]),
+        ("a}]", &["a}]"], &["a"]),
+    ] {
+        for name in matches {
+            assert!(excluded(&[expression], name)[0], "{expression} {name}");
+        }
+        for name in others {
+            assert!(!excluded(&[expression], name)[0], "{expression} {name}");
+        }
+    }
+}
+
+#[test]
+fn what_would_mean_something_else_is_refused_with_its_place() {
+    for (expression, character) in [
+        ("*.php", 1),
+        ("a|*b", 3),
+        ("(?!x)y", 1),
+        ("x(?<=a)", 2),
+        ("(?>a)", 1),
+        ("(?x)a b", 1),
+        ("(?s)a", 1),
+        (r"(a)\1", 4),
+        ("a*+", 3),
+        ("a**", 3),
+        ("a{1}{2}", 5),
+        ("a{,2}", 2),
+        ("a{x", 2),
+        (r"\Qa\E", 1),
+        (r"\v", 1),
+        (r"\`a", 1),
+        ("a\\", 2),
+        ("[a", 1),
+        ("[äö]", 2),
+        ("ä+", 2),
+        ("[[:word:]]", 2),
+        ("[[.a.]]", 2),
+        (r"[\v]", 2),
+        ("[z-a]", 5),
+        (r"\xg1", 1),
+        (r"\x{100}", 1),
+        ("(a", 1),
+        ("a)", 1),
+        ("((a{1000}){1000}){1000}", 1),
+    ] {
+        let refused = refused(expression);
+        assert_eq!(refused.character, character, "{expression}: {refused}");
+        assert!(!refused.reason.is_empty() && !refused.reason.contains('\n'));
+    }
+}
+
+#[test]
+fn every_expression_that_cannot_be_used_is_told() {
+    let expressions = ["a", "*", "b", "(?=c)"].map(str::to_owned);
+    let refused = Filter::new(&expressions).expect_err("two are wrong");
+    let places: Vec<usize> = refused.iter().map(|(at, _)| *at).collect();
+    assert_eq!(places, [1, 3]);
+}
+
+proptest! {
+    #[test]
+    fn no_expression_whatever_panics(expression in r"[\[\]a-c\\{}()*+?|^$.:=,\-0-9xdä&~]{0,12}") {
+        let _ = dialect::translate(&expression);
+    }
+
+    #[test]
+    fn a_quoted_name_excludes_itself_and_nothing_else(name in "[ -.0-~]{1,8}", other in "[ -.0-~]{1,8}") {
+        prop_assume!(name != "." && name != ".." && other != "." && other != "..");
+        let quoted: String = name
+            .chars()
+            .flat_map(|c| match c {
+                // Behind a backslash these are anchors, by themselves they are nothing special.
+                '<' | '>' | '`' | '\'' => vec![c],
+                c if c.is_ascii_alphanumeric() => vec![c],
+                c => vec!['\\', c],
+            })
+            .collect();
+        let filter = filter(&[&quoted]);
+        prop_assert!(filter.excludes(&path(&name), Kind::Other));
+        prop_assert_eq!(filter.excludes(&path(&other), Kind::Other), name == other);
+    }
+}

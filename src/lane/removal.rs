@@ -1,0 +1,232 @@
+//! What of that which is only at a receiver may be removed, where a filter says what must stay. Pure.
+//!
+//! rsync cannot be told a regular expression, and what stands at a receiver is not known here. So rsync is asked first
+//! what is only there, the filter picks from the answer, and then exactly the names that were picked may be removed
+//! and every other name is protected. Nothing is removed for what it is not.
+
+use std::collections::BTreeSet;
+use std::ffi::OsString;
+
+use crate::filter::{Filter, Kind};
+use crate::path::RelPath;
+use crate::rsync::rules::{Effect, PROTECT_THE_REST, rule};
+
+/// Names of one run. rsync compares every name with every rule, so many short runs are cheaper than a long one.
+const MOST_NAMES: usize = 500;
+/// Bytes of rules of one run; the kernel takes about two million for a command line.
+const MOST_BYTES: usize = 256 << 10;
+
+/// Excluded entries that rsync is told of so that it need not list them; of more it hears in vain.
+const MOST_EXCLUDED: usize = 1000;
+
+/// An entry that is only at the receiver.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Extraneous {
+    /// Where.
+    pub path: RelPath,
+    /// What it is there.
+    pub kind: Kind,
+}
+
+/// What is to be removed, and what stays for the filter.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub struct Removal {
+    /// The entries to be removed, in order, a directory before what is in it.
+    doomed: Vec<RelPath>,
+    /// Directories that are not excluded, but hold what is.
+    pub kept: BTreeSet<RelPath>,
+    /// Everything that is only at the receiver.
+    all: BTreeSet<RelPath>,
+}
+
+/// One run of rsync that removes.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Run {
+    /// Filter rules, to come before any other.
+    pub rules: Vec<OsString>,
+    /// The directories in which it is done.
+    pub directories: Vec<RelPath>,
+}
+
+impl Removal {
+    /// Picks from what is only at the receiver: with `within`, only what is at or below one of these names.
+    #[must_use]
+    pub fn pick(
+        mut extraneous: Vec<Extraneous>,
+        filter: &Filter,
+        within: Option<&BTreeSet<RelPath>>,
+    ) -> Self {
+        extraneous.sort_by(|a, b| a.path.cmp(&b.path));
+        let is_meant = |path: &RelPath| {
+            within.is_none_or(|names| {
+                names.contains(path) || path.ancestors_below_root().any(|dir| names.contains(&dir))
+            })
+        };
+        let (stay, go): (Vec<_>, Vec<_>) = extraneous
+            .iter()
+            .filter(|found| is_meant(&found.path))
+            .partition(|found| filter.covers(&found.path, found.kind));
+        let stays: BTreeSet<&RelPath> = stay.iter().map(|found| &found.path).collect();
+        let kept: BTreeSet<RelPath> = stay
+            .iter()
+            .flat_map(|found| found.path.ancestors_below_root())
+            .filter(|dir| !stays.contains(dir))
+            .collect();
+        let go = go.into_iter().map(|found| found.path.clone());
+        let doomed = go.filter(|path| !kept.contains(path)).collect();
+        Self {
+            doomed,
+            kept,
+            all: extraneous.into_iter().map(|found| found.path).collect(),
+        }
+    }
+
+    /// The runs that carry it out. `hidden` are names at the source that do not stand for what is at the receiver.
+    ///
+    /// rsync removes what is missing from the directories of its list, and goes into a directory that is missing only
+    /// as far as rules let it. So the directories of a run are those above the topmost missing entries.
+    pub fn runs<'a>(&'a self, hidden: &'a BTreeSet<RelPath>) -> impl Iterator<Item = Run> + 'a {
+        let mut rest = &self.doomed[..];
+        std::iter::from_fn(move || {
+            let (run, count) = self.run(rest, hidden)?;
+            rest = &rest[count..];
+            Some(run)
+        })
+    }
+
+    /// A run for the first of some names, and for how many of them.
+    fn run(&self, names: &[RelPath], hidden: &BTreeSet<RelPath>) -> Option<(Run, usize)> {
+        let mut risked = BTreeSet::new();
+        let mut directories = BTreeSet::new();
+        let (mut count, mut bytes) = (0, 0);
+        for path in names.iter().take(MOST_NAMES) {
+            let above = path.ancestors_below_root();
+            let missing = above.filter(|dir| self.all.contains(dir));
+            let way: Vec<RelPath> = missing.chain([path.clone()]).collect();
+            let fresh = way.iter().filter(|path| !risked.contains(*path));
+            bytes += fresh.map(|path| path.as_bytes().len() + 16).sum::<usize>();
+            if bytes > MOST_BYTES && count > 0 {
+                break;
+            }
+            count += 1;
+            directories.extend(way.first().and_then(RelPath::parent));
+            risked.extend(way);
+        }
+        let hides = risked.iter().filter(|path| hidden.contains(path));
+        let hides = hides.map(|path| rule(Effect::Hide, path, false));
+        let risks = risked.iter().map(|path| rule(Effect::Risk, path, false));
+        let run = Run {
+            rules: hides
+                .chain(risks)
+                .chain([PROTECT_THE_REST.into()])
+                .collect(),
+            directories: directories.into_iter().collect(),
+        };
+        (count > 0).then_some((run, count))
+    }
+}
+
+/// Rules that keep excluded entries out of a listing: they may be large, or not readable, which would forbid deletions.
+#[must_use]
+pub fn left_out(excluded: &[(RelPath, Kind)]) -> Vec<OsString> {
+    let is_directory = |(_, kind): &&(RelPath, Kind)| *kind == Kind::Directory;
+    // Directories are what costs.
+    let (directories, others): (Vec<_>, Vec<_>) = excluded.iter().partition(is_directory);
+    let mut bytes = 0;
+    directories
+        .into_iter()
+        .chain(others)
+        .take(MOST_EXCLUDED)
+        .map(|(path, kind)| rule(Effect::Exclude, path, *kind == Kind::Directory))
+        .take_while(|rule| {
+            bytes += rule.len();
+            bytes <= MOST_BYTES
+        })
+        .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn path(text: &str) -> RelPath {
+        RelPath::new(text.as_bytes()).expect("a valid path")
+    }
+
+    fn paths(texts: &[&str]) -> BTreeSet<RelPath> {
+        texts.iter().map(|text| path(text)).collect()
+    }
+
+    fn filter() -> Filter {
+        Filter::new(&[r"(.*)\.tmp".to_owned(), "cache/".to_owned()]).expect("good expressions")
+    }
+
+    /// A name with a slash behind it is a directory.
+    fn found(names: &[&str]) -> Vec<Extraneous> {
+        let found = names.iter().map(|name| Extraneous {
+            path: path(name.trim_end_matches('/')),
+            kind: Kind::directory_if(name.ends_with('/')),
+        });
+        found.collect()
+    }
+
+    fn shown(run: &Run) -> (Vec<String>, Vec<String>) {
+        let rules = run.rules.iter().map(|rule| {
+            let rule = rule.to_str().expect("text");
+            rule.trim_start_matches("--filter=").to_owned()
+        });
+        let directories = run.directories.iter().map(ToString::to_string);
+        (rules.collect(), directories.collect())
+    }
+
+    #[test]
+    fn what_is_excluded_stays_with_the_directories_above_it_and_all_else_goes() {
+        let found = found(&[
+            "d/", "d/x", "d/y.tmp", "d/e/", "d/e/z", "cache/", "cache/x", "f",
+        ]);
+        let removal = Removal::pick(found, &filter(), None);
+        assert_eq!(removal.kept, paths(&["d"]));
+        let nothing = BTreeSet::new();
+        let runs: Vec<_> = removal.runs(&nothing).map(|run| shown(&run)).collect();
+        let rules = ["R /d", "R /d/e", "R /d/e/z", "R /d/x", "R /f", "P *"];
+        let expected = (rules.map(str::to_owned).to_vec(), vec![".".to_owned()]);
+        assert_eq!(runs, [expected]);
+    }
+
+    #[test]
+    fn a_file_where_a_directory_is_excluded_goes_and_the_directory_at_the_source_is_hidden() {
+        let names = paths(&["cache"]);
+        let removal = Removal::pick(found(&["cache", "other"]), &filter(), Some(&names));
+        let runs: Vec<_> = removal.runs(&names).map(|run| shown(&run).0).collect();
+        assert_eq!(runs, [["H /cache", "R /cache", "P *"]]);
+        let directory = Removal::pick(found(&["cache/"]), &filter(), Some(&names));
+        assert_eq!(directory.runs(&names).next(), None);
+    }
+
+    #[test]
+    fn only_what_is_meant_goes() {
+        let found = found(&["a/b", "a/c/", "a/c/d", "x"]);
+        let removal = Removal::pick(found, &filter(), Some(&paths(&["a/c"])));
+        let nothing = BTreeSet::new();
+        let runs: Vec<_> = removal.runs(&nothing).map(|run| shown(&run)).collect();
+        let rules = ["R /a/c", "R /a/c/d", "P *"].map(str::to_owned).to_vec();
+        assert_eq!(runs, [(rules, vec!["a".to_owned()])]);
+    }
+
+    #[test]
+    fn many_names_go_in_several_runs_each_with_the_directories_on_its_way() {
+        let names: Vec<String> = (0..1200).map(|number| format!("d/{number:04}")).collect();
+        let names: Vec<&str> = ["d/"]
+            .into_iter()
+            .chain(names.iter().map(String::as_str))
+            .collect();
+        let removal = Removal::pick(found(&names), &filter(), None);
+        let nothing = BTreeSet::new();
+        let runs: Vec<_> = removal.runs(&nothing).collect();
+        assert_eq!(runs.len(), 3);
+        assert!(runs.iter().all(|run| run.rules[0] == "--filter=R /d"));
+        assert!(runs.iter().all(|run| run.directories == [RelPath::root()]));
+        let risked: usize = runs.iter().map(|run| run.rules.len() - 1).sum();
+        assert_eq!(risked, 1201 + 2, "the directory in each of them");
+    }
+}

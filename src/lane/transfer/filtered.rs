@@ -1,0 +1,506 @@
+//! Jobs with a filter: nothing that is excluded is sent, and nothing that is excluded is removed at the receiver.
+//!
+//! Names to be sent come from our own walk. What is removed is picked by [`Removal`]. Only the sending knows that the
+//! receiver has a directory where something else is to stand; such a directory is emptied in the same way.
+
+use std::collections::BTreeSet;
+use std::ffi::OsString;
+use std::sync::Arc;
+
+use super::{DONE, Transfer, on_disk};
+use crate::change::Extent;
+use crate::control::DriftKind;
+use crate::dirty::DirtyPath;
+use crate::fail_queue::Failure;
+use crate::filter::{Filter, Kind};
+use crate::lane::End;
+use crate::lane::removal::{Extraneous, Removal, left_out};
+use crate::lane::slot::position;
+use crate::path::{RelPath, SourceRoot};
+use crate::resolve::mirrored::Mirrored;
+use crate::rsync::rules::{Effect, THE_ROOT_ALONE, rule};
+use crate::rsync::{
+    Ended, Exit, Forms, Itemized, Names, Outcome, Pace, Progress, RefusedForm, RunKind, args, judge,
+};
+
+/// Names of one run that have a rule each.
+const MOST_DELICATE: usize = 200;
+/// What rsync says where a directory is not empty, or is in the way.
+const NOT_EMPTY: &str = "cannot delete non-empty directory: ";
+const IN_THE_WAY: &str = "could not make way for ";
+
+/// Why nothing is known, or not all was done: rsync's exit and words. With an end of the job it is all the same.
+type Trouble = (i32, String);
+
+impl Transfer {
+    /// Whether a path failed since the receiver has a directory with content in its place.
+    pub(super) fn is_in_the_way(&self, message: &str) -> bool {
+        self.context.filter.is_some()
+            && (message.starts_with(NOT_EMPTY) || message.starts_with(IN_THE_WAY))
+    }
+
+    /// What is mirrored only as long as it is no directory.
+    pub(super) fn take_delicate(
+        &self,
+        written: &mut Vec<DirtyPath>,
+        plain: &mut Vec<DirtyPath>,
+    ) -> Vec<DirtyPath> {
+        let Some(filter) = &self.context.filter else {
+            return Vec::new();
+        };
+        let is_delicate = |dirty: &mut DirtyPath| filter.excludes(&dirty.path, Kind::Directory);
+        let taken = written.extract_if(.., is_delicate);
+        taken.chain(plain.extract_if(.., is_delicate)).collect()
+    }
+
+    /// Sends it, with a rule that it is left out if it has become a directory by then: rsync would make an empty one.
+    pub(super) async fn send_delicate(&mut self, root: &SourceRoot, mut paths: Vec<DirtyPath>) {
+        while !paths.is_empty() {
+            let rest = paths.split_off(paths.len().min(MOST_DELICATE));
+            let rules = paths
+                .iter()
+                .map(|dirty| rule(Effect::Exclude, &dirty.path, true));
+            self.rules = rules.collect();
+            let kind = RunKind::Send { ignore_times: true };
+            self.run_list(root, kind, paths).await;
+            self.rules.clear();
+            paths = rest;
+        }
+    }
+
+    /// With the root in a list rsync takes all of its entries in as well. So the root goes by itself, with a rule that
+    /// keeps them out.
+    pub(super) async fn send_root_alone(&mut self, root: &SourceRoot, paths: &mut Vec<DirtyPath>) {
+        let at = paths.iter().position(|dirty| dirty.path.is_root());
+        let Some(at) = at.filter(|_| self.context.filter.is_some()) else {
+            return;
+        };
+        let dirty = paths.remove(at);
+        match self.send_root(root).await {
+            Ok(()) => self.report.synced.push(dirty),
+            Err((exit, message)) => self.fail_or_repeat(vec![dirty], &Failure { exit, message }),
+        }
+    }
+
+    async fn send_root(&mut self, root: &SourceRoot) -> Result<(), Trouble> {
+        if self.report.end != End::Reached || self.halt.stop.is_cancelled() {
+            return Err((-1, String::new()));
+        }
+        let kind = RunKind::Send {
+            ignore_times: false,
+        };
+        let rules = vec![THE_ROOT_ALONE.into()];
+        let listed = [RelPath::root()];
+        let ended = self
+            .with_rules(root, kind, self.forms, rules, args::list(&listed), |_| {})
+            .await;
+        self.count(&ended);
+        self.check(kind, &ended, &listed)
+    }
+
+    /// Empties and removes the directories that stand in the way of something else, as far as nothing that is excluded
+    /// is in them, and has what belongs there sent with the next job.
+    pub(super) async fn make_way(&mut self, root: &SourceRoot) {
+        let paths = std::mem::take(&mut self.in_the_way);
+        let Some(filter) = self.context.filter.clone().filter(|_| !paths.is_empty()) else {
+            return;
+        };
+        let names: BTreeSet<RelPath> = paths.iter().map(|dirty| dirty.path.clone()).collect();
+        match self.remove_names(root, &names, &names, &filter).await {
+            Ok(removal) => {
+                for dirty in paths {
+                    if removal.kept.contains(&dirty.path) {
+                        let message = "a directory stands in its place at the receiver, which holds what the filter excludes".into();
+                        let failure = Failure { exit: -1, message };
+                        self.report.failed.push((dirty, failure));
+                    } else {
+                        // It may have become a directory once more, of which some is removed now.
+                        self.report.again.push(DirtyPath {
+                            extent: Extent::Subtree,
+                            written: true,
+                            ..dirty
+                        });
+                    }
+                }
+            }
+            Err((exit, message)) => self.fail_or_repeat(paths, &Failure { exit, message }),
+        }
+    }
+
+    /// Removes missing names, and what is none of the hidden directories.
+    pub(super) async fn delete_filtered(
+        &mut self,
+        root: &SourceRoot,
+        gone: Vec<DirtyPath>,
+        hidden: Vec<DirtyPath>,
+    ) {
+        let Some(filter) = self.context.filter.clone() else {
+            return;
+        };
+        let hide: BTreeSet<RelPath> = hidden.iter().map(|dirty| dirty.path.clone()).collect();
+        let paths: Vec<DirtyPath> = gone.into_iter().chain(hidden).collect();
+        let names = paths.iter().map(|dirty| dirty.path.clone()).collect();
+        match self.remove_names(root, &names, &hide, &filter).await {
+            Ok(_) => self.report.synced.extend(paths),
+            Err((exit, message)) => self.fail_or_repeat(paths, &Failure { exit, message }),
+        }
+    }
+
+    /// Removes what is only at the receiver in directories that it was writing to when it was killed.
+    pub(super) async fn sweep_filtered(&mut self, root: &SourceRoot, dirs: &[RelPath]) {
+        let Some(filter) = self.context.filter.clone() else {
+            return;
+        };
+        let removal = self.pick(root, dirs, Vec::new(), &filter, None).await;
+        if let Ok(removal) = removal
+            && self
+                .carry_out(root, &removal, &BTreeSet::new())
+                .await
+                .is_ok()
+        {
+            self.report.emptied.extend(dirs.iter().cloned());
+        }
+        // What failed by itself is not tried again: it is a left-over, and the next full push removes it.
+        if self.report.end == End::Reached {
+            self.report.unswept.clear();
+        }
+    }
+
+    async fn remove_names(
+        &mut self,
+        root: &SourceRoot,
+        names: &BTreeSet<RelPath>,
+        hide: &BTreeSet<RelPath>,
+        filter: &Filter,
+    ) -> Result<Removal, Trouble> {
+        let dirs: BTreeSet<RelPath> = names.iter().filter_map(RelPath::parent).collect();
+        let dirs: Vec<RelPath> = dirs.into_iter().collect();
+        // No deletion goes through a link that stands at the receiver for a directory.
+        let sent = self.send_directories(root, &dirs).await;
+        sent.map_err(|Failure { exit, message }| (exit, message))?;
+        let hides = hide.iter().map(|path| rule(Effect::Hide, path, false));
+        let removal = self
+            .pick(root, &dirs, hides.collect(), filter, Some(names))
+            .await?;
+        self.carry_out(root, &removal, hide).await?;
+        Ok(removal)
+    }
+
+    /// Asks what is only at the receiver in some directories.
+    async fn pick(
+        &mut self,
+        root: &SourceRoot,
+        dirs: &[RelPath],
+        rules: Vec<OsString>,
+        filter: &Filter,
+        within: Option<&BTreeSet<RelPath>>,
+    ) -> Result<Removal, Trouble> {
+        let kind = RunKind::List { recursive: false };
+        let list = args::directories_list(dirs);
+        let found = self.ask(root, kind, rules, list, dirs).await?;
+        Ok(Removal::pick(found, filter, within))
+    }
+
+    async fn ask(
+        &mut self,
+        root: &SourceRoot,
+        kind: RunKind,
+        rules: Vec<OsString>,
+        list: Vec<u8>,
+        asked: &[RelPath],
+    ) -> Result<Vec<Extraneous>, Trouble> {
+        let mut itemized = Itemized::default();
+        let mut found = Vec::new();
+        let listen = |output: &[u8]| {
+            let items = itemized.read(output).into_iter();
+            let items = items.filter(|item| item.drift == DriftKind::Extra);
+            found.extend(items.map(|item| Extraneous {
+                path: item.path,
+                kind: Kind::directory_if(item.is_directory),
+            }));
+        };
+        let ended = self
+            .with_rules(root, kind, self.forms, rules, list, listen)
+            .await;
+        self.report.runs += 1;
+        self.check(kind, &ended, asked)?;
+        Ok(found)
+    }
+
+    async fn carry_out(
+        &mut self,
+        root: &SourceRoot,
+        removal: &Removal,
+        hide: &BTreeSet<RelPath>,
+    ) -> Result<(), Trouble> {
+        let kind = RunKind::Delete { by_name: false };
+        for run in removal.runs(hide) {
+            let list = args::directories_list(&run.directories);
+            let mut ended = self
+                .with_rules(root, kind, self.forms, run.rules, list, |_| {})
+                .await;
+            self.count(&ended);
+            // What is protected in a directory is meant to stay, and what another run is for is still there.
+            let lines = ended.stderr.split_inclusive(|byte| *byte == b'\n');
+            ended.stderr = lines
+                .filter(|line| !line.starts_with(NOT_EMPTY.as_bytes()))
+                .flatten()
+                .copied()
+                .collect();
+            self.check(kind, &ended, &run.directories)?;
+        }
+        Ok(())
+    }
+
+    /// `Err` unless all of a run was done; what befell the remote is the end of the job.
+    fn check(&mut self, kind: RunKind, ended: &Ended, listed: &[RelPath]) -> Result<(), Trouble> {
+        let names = Names {
+            listed,
+            root: &self.context.source,
+            target: &self.context.remote.target,
+        };
+        let exit = ended.exit.code();
+        let outcome = judge(kind, ended, &names);
+        if outcome != Outcome::Synced {
+            tracing::debug!("rsync said: {}", crate::path::escaped(&ended.stderr));
+        }
+        let message = match outcome {
+            Outcome::Synced => return Ok(()),
+            // A module that refuses deletions still gets its files.
+            Outcome::Misconfigured(cause) if exit == 4 => cause,
+            Outcome::Misconfigured(message) => {
+                self.report.end = End::Misconfigured(Failure { exit, message });
+                String::new()
+            }
+            Outcome::Unreachable(message) => {
+                self.report.end = End::Unreachable(Failure { exit, message });
+                String::new()
+            }
+            Outcome::Refused(form) => {
+                self.report.end = End::Refused(form);
+                String::new()
+            }
+            Outcome::Undecided { message, .. } | Outcome::DiskFull(message) => message,
+            Outcome::Again(_) => "what is there changed while it was looked at".into(),
+            Outcome::Failed { paths, .. } => paths.into_iter().next().map_or_else(
+                || "rsync removed nothing, since it could not read all of it".into(),
+                |(_, message)| message,
+            ),
+        };
+        Err((exit, message))
+    }
+
+    /// A run with rules that come before the user's.
+    async fn with_rules(
+        &self,
+        root: &SourceRoot,
+        kind: RunKind,
+        forms: Forms,
+        rules: Vec<OsString>,
+        list: Vec<u8>,
+        listen: impl FnMut(&[u8]),
+    ) -> Ended {
+        let Ok(_permit) = self.context.children.acquire().await else {
+            unreachable!("the semaphore of the children is never closed");
+        };
+        let mut launch = self.context.launch(root, kind, forms, Pace::Long);
+        let rules = rules.into_iter().chain(args::excluding(&self.excludes));
+        launch.args.splice(0..0, rules.collect::<Vec<_>>());
+        tracing::trace!("{}", args::shown(&launch.args));
+        self.context
+            .run(&launch, list, None, &self.halt.cancel, listen)
+            .await
+    }
+
+    /// Makes directories equal with all of their content that is mirrored.
+    pub(super) async fn compare_filtered(
+        &mut self,
+        root: &Arc<SourceRoot>,
+        trees: Vec<DirtyPath>,
+        filter: Arc<Filter>,
+        delete: bool,
+    ) {
+        if self.report.end != End::Reached || self.halt.stop.is_cancelled() {
+            self.report.again.extend(trees);
+            return;
+        }
+        let names: Vec<RelPath> = trees.iter().map(|dirty| dirty.path.clone()).collect();
+        let stays_here = self.context.remote.params.one_file_system();
+        let (below, walked, rules) = (Arc::clone(root), names.clone(), Arc::clone(&filter));
+        let walk = move || Mirrored::below(&below, &walked, &rules, stays_here);
+        let Some(mut mirrored) = on_disk(walk).await else {
+            self.report.again.extend(trees);
+            return;
+        };
+        self.note_unread(&mut mirrored);
+        let Some(trees) = self.send_mirrored(root, &mirrored, trees).await else {
+            return;
+        };
+        self.make_way(root).await;
+        let removed = if delete {
+            self.remove_extraneous(root, &names, &mirrored, &filter)
+                .await
+        } else {
+            Ok(())
+        };
+        match removed {
+            Ok(()) => self.report.synced.extend(trees),
+            // Trees that are looked at again go one by one, which tells them apart.
+            Err(_) if trees.len() > 1 => self.report.again.extend(trees),
+            Err((4, _)) if self.report.end == End::Reached => {
+                self.report.end = End::Refused(RefusedForm::DeleteInTrees);
+                self.report.again.extend(trees);
+            }
+            Err((24, _)) => self.report.again.extend(trees),
+            Err((exit, message)) => self.fail_or_repeat(trees, &Failure { exit, message }),
+        }
+        let below = Arc::clone(root);
+        let changed = on_disk(move || mirrored.changed(&below)).await;
+        for path in changed.unwrap_or_default() {
+            let dirty = DirtyPath::now(path, Extent::Subtree);
+            self.report.again.push(dirty);
+        }
+    }
+
+    fn note_unread(&mut self, mirrored: &mut Mirrored) {
+        for path in mirrored.vanished.drain(..) {
+            let dirty = DirtyPath::now(path, Extent::Subtree);
+            self.report.again.push(dirty);
+        }
+        for path in mirrored.too_long.drain(..) {
+            let message = "the path is longer than rsync can take (4093 bytes)".into();
+            let failure = Failure { exit: -1, message };
+            let dirty = DirtyPath::now(path, Extent::Entry);
+            self.report.failed.push((dirty, failure));
+        }
+        for (path, error) in mirrored.failed.drain(..) {
+            self.not_seen(DirtyPath::now(path, Extent::Subtree), &error);
+        }
+    }
+
+    /// Sends what a walk found, as far as it differs. `None` if the trees are dealt with by that: nothing can be said
+    /// of them as a whole.
+    async fn send_mirrored(
+        &mut self,
+        root: &SourceRoot,
+        mirrored: &Mirrored,
+        trees: Vec<DirtyPath>,
+    ) -> Option<Vec<DirtyPath>> {
+        let kind = RunKind::Send {
+            ignore_times: false,
+        };
+        let forms = Forms {
+            // As long as nothing is known, there was nothing at the receiver to lose by it.
+            exact_times: Some(self.forms.exact_times != Some(false)),
+            ..self.forms
+        };
+        let mut progress = Progress::default();
+        let told = self.context.progress.clone();
+        let listen = |output: &[u8]| {
+            if let Some(percent) = progress.read(output) {
+                told.send_if_modified(|now| std::mem::replace(now, percent) != percent);
+            }
+        };
+        if mirrored.entries.iter().any(RelPath::is_root)
+            && let Err((exit, message)) = self.send_root(root).await
+        {
+            self.fail_or_repeat(trees, &Failure { exit, message });
+            return None;
+        }
+        let mut delicate: Vec<DirtyPath> = mirrored
+            .delicate
+            .iter()
+            .map(|path| DirtyPath::now(path.clone(), Extent::Entry))
+            .collect();
+        delicate.sort_by(|a, b| a.path.cmp(&b.path));
+        self.send_delicate(root, delicate).await;
+        let shown = vec!["--info=progress2".into()];
+        let list = args::list(mirrored.entries.iter().filter(|path| !path.is_root()));
+        let ended = self
+            .with_rules(root, kind, forms, shown, list, listen)
+            .await;
+        self.context.progress.send_replace(DONE);
+        if self.halt.cancel.is_cancelled() {
+            self.report.again.extend(trees);
+            return None;
+        }
+        self.count(&ended);
+        let names = Names {
+            listed: &mirrored.entries,
+            root: &self.context.source,
+            target: &self.context.remote.target,
+        };
+        let outcome = judge(kind, &ended, &names);
+        tracing::debug!(entries = mirrored.entries.len(), "{}", ended.exit);
+        self.account_mirrored(&ended.exit, outcome, mirrored, trees)
+    }
+
+    fn account_mirrored(
+        &mut self,
+        exit: &Exit,
+        outcome: Outcome,
+        mirrored: &Mirrored,
+        mut trees: Vec<DirtyPath>,
+    ) -> Option<Vec<DirtyPath>> {
+        trees.sort_by(|a, b| a.path.cmp(&b.path));
+        let entry = |path: RelPath| match position(&trees, &path) {
+            Ok(at) => trees[at].clone(),
+            Err(_) => DirtyPath::now(path, Extent::Entry),
+        };
+        match outcome {
+            Outcome::Synced => {}
+            Outcome::Again(names) => self.report.again.extend(names.into_iter().map(entry)),
+            Outcome::Failed { paths, again, .. } => {
+                for (path, message) in paths {
+                    let dirty = entry(path);
+                    if self.is_in_the_way(&message) {
+                        self.in_the_way.push(dirty);
+                    } else {
+                        let exit = exit.code();
+                        self.report.failed.push((dirty, Failure { exit, message }));
+                    }
+                }
+                self.report.again.extend(again.into_iter().map(entry));
+            }
+            Outcome::Undecided {
+                changed: false,
+                message,
+            } if trees.len() == 1 => {
+                let exit = exit.code();
+                let paths = mirrored.entries.iter().cloned().map(entry).collect();
+                self.undecided(paths, Failure { exit, message });
+                self.report.again.extend(trees);
+                return None;
+            }
+            Outcome::Undecided { .. } => {
+                self.report.again.extend(trees);
+                return None;
+            }
+            outcome => {
+                let kind = RunKind::Tree { delete: false };
+                self.account(kind, exit, outcome, trees);
+                return None;
+            }
+        }
+        Some(trees)
+    }
+
+    async fn remove_extraneous(
+        &mut self,
+        root: &SourceRoot,
+        trees: &[RelPath],
+        mirrored: &Mirrored,
+        filter: &Filter,
+    ) -> Result<(), Trouble> {
+        if self.report.end != End::Reached || self.halt.stop.is_cancelled() {
+            return Err((-1, String::new()));
+        }
+        let kind = RunKind::List { recursive: true };
+        let rules = left_out(&mirrored.excluded);
+        let list = args::list(trees);
+        let found = self.ask(root, kind, rules, list, trees).await?;
+        let removal = Removal::pick(found, filter, None);
+        let excluded = mirrored.excluded.iter().map(|(path, _)| path.clone());
+        self.carry_out(root, &removal, &excluded.collect()).await
+    }
+}

@@ -1,0 +1,317 @@
+//! The switches of `<inotify>`: each alone, and together, by events and by a full push.
+
+use std::fs::{self, File};
+use std::io::{self, Write as _};
+use std::os::unix::fs::PermissionsExt;
+use std::time::Duration;
+
+use crate::generator::Generator;
+use crate::harness::{KEEP, Mirror, SOON, grow, stays, wait_until};
+
+/// How long something that must not happen is waited for.
+const A_WHILE: Duration = Duration::from_millis(400);
+/// A file that stays open is sent after two seconds even if no switch wants it at once. So soon it comes by a switch.
+const BEFORE_THAT: Duration = Duration::from_millis(1_800);
+
+const ALL: [&str; 8] = [
+    "delete",
+    "createFolder",
+    "createFile",
+    "closeWrite",
+    "moveFrom",
+    "moveTo",
+    "attrib",
+    "modify",
+];
+
+/// A mirror in which only these switches are on, not yet running.
+fn only(on: &[&str]) -> io::Result<Mirror> {
+    let mut mirror = Mirror::prepare()?;
+    mirror.config.switches = ALL.map(|name| (name, on.contains(&name))).to_vec();
+    Ok(mirror)
+}
+
+/// The switches of the stock file with some turned.
+fn stock_but(turned: &[&str]) -> io::Result<Mirror> {
+    let stock = ["delete", "createFolder", "closeWrite", "moveFrom", "moveTo"];
+    let is_on = |name: &&str| stock.contains(name) != turned.contains(name);
+    let on: Vec<&str> = ALL.into_iter().filter(is_on).collect();
+    only(&on)
+}
+
+fn has(mirror: &Mirror, path: &str) -> bool {
+    mirror.replica(path).symlink_metadata().is_ok()
+}
+
+/// Waits until a change that was made after all others has arrived, and a little longer.
+#[track_caller]
+fn settle(mirror: &Mirror, marker: &str) -> io::Result<()> {
+    fs::write(mirror.source(marker), marker)?;
+    wait_until(SOON, "a later change arrives", || has(mirror, marker));
+    stays(A_WHILE, "it stays", || has(mirror, marker));
+    Ok(())
+}
+
+/// Removes and moves away some entries, lets the events be dealt with, then has everything compared by a restart.
+/// Returns what is left of them, by events and after the restart: deleted file, deleted tree, file and tree moved out.
+fn removals(mut mirror: Mirror) -> io::Result<[[bool; 4]; 2]> {
+    let names = [
+        "deleted",
+        "deleted-tree/d00001/f0001",
+        "moved",
+        "moved-tree/d00001/f0001",
+    ];
+    for name in ["deleted", "moved", "becomes-a-directory"] {
+        fs::write(mirror.source(name), name)?;
+    }
+    for name in ["deleted-tree", "moved-tree", "becomes-a-file"] {
+        grow(&mirror.source(name), 2, 3, 10)?;
+    }
+    mirror.run()?;
+    mirror.in_sync();
+    fs::remove_file(mirror.source("deleted"))?;
+    fs::remove_dir_all(mirror.source("deleted-tree"))?;
+    fs::rename(mirror.source("moved"), mirror.outside("moved"))?;
+    fs::rename(mirror.source("moved-tree"), mirror.outside("moved-tree"))?;
+    // What stands in the way of a change of kind goes whatever the switches say.
+    fs::remove_file(mirror.source("becomes-a-directory"))?;
+    fs::create_dir(mirror.source("becomes-a-directory"))?;
+    fs::write(mirror.source("becomes-a-directory/x"), "x")?;
+    fs::remove_dir_all(mirror.source("becomes-a-file"))?;
+    fs::write(mirror.source("becomes-a-file"), "x")?;
+    settle(&mirror, "marker")?;
+    wait_until(SOON, "kinds change", || {
+        mirror.replica("becomes-a-file").is_file() && has(&mirror, "becomes-a-directory/x")
+    });
+    let left = |mirror: &Mirror| names.map(|name| has(mirror, name));
+    let by_events = left(&mirror);
+    mirror.stop();
+    fs::write(mirror.source("second marker"), "while it is stopped")?;
+    mirror.run()?;
+    wait_until(SOON, "the full push sends", || {
+        has(&mirror, "second marker")
+    });
+    stays(A_WHILE, "it stays", || has(&mirror, "second marker"));
+    mirror.stop();
+    Ok([by_events, left(&mirror)])
+}
+
+#[test]
+fn with_delete_and_move_from_all_that_is_missing_goes() -> io::Result<()> {
+    assert_eq!(removals(stock_but(&[])?)?, [[false; 4]; 2]);
+    Ok(())
+}
+
+#[test]
+fn without_delete_what_is_deleted_stays_and_what_is_moved_away_goes() -> io::Result<()> {
+    let left = [true, true, false, false];
+    assert_eq!(removals(stock_but(&["delete"])?)?, [left; 2]);
+    Ok(())
+}
+
+#[test]
+fn without_move_from_what_is_moved_away_stays_and_what_is_deleted_goes() -> io::Result<()> {
+    let left = [false, false, true, true];
+    assert_eq!(removals(stock_but(&["moveFrom"])?)?, [left; 2]);
+    Ok(())
+}
+
+#[test]
+fn without_both_nothing_goes() -> io::Result<()> {
+    assert_eq!(
+        removals(stock_but(&["delete", "moveFrom"])?)?,
+        [[true; 4]; 2]
+    );
+    Ok(())
+}
+
+#[test]
+fn the_same_holds_with_a_filter() -> io::Result<()> {
+    for (turned, left) in [
+        (&["delete"][..], [true, true, false, false]),
+        (&["moveFrom"][..], [false, false, true, true]),
+        (&["delete", "moveFrom"][..], [true; 4]),
+    ] {
+        let mut mirror = stock_but(turned)?;
+        mirror.config.excludes = vec![r"(.*)\.tmp"];
+        assert_eq!(removals(mirror)?, [left; 2], "{turned:?}");
+    }
+    Ok(())
+}
+
+/// Whether `path` arrives before it would without a switch, in one of some tries: the machine may be busy.
+fn arrives_before_its_close(
+    mirror: &Mirror,
+    mut write: impl FnMut(&Mirror, &str) -> io::Result<(File, &'static str)>,
+) -> io::Result<bool> {
+    for attempt in 0..5 {
+        let name = format!("open{attempt}");
+        let (open, content) = write(mirror, &name)?;
+        let start = std::time::Instant::now();
+        let arrived =
+            || fs::read(mirror.replica(&name)).is_ok_and(|there| there == content.as_bytes());
+        wait_until(SOON, "it arrives at last", arrived);
+        let took = start.elapsed();
+        drop(open);
+        if took < BEFORE_THAT {
+            return Ok(true);
+        }
+    }
+    Ok(false)
+}
+
+#[test]
+fn with_create_file_a_new_file_is_sent_before_it_is_closed() -> io::Result<()> {
+    let create = |mirror: &Mirror, name: &str| Ok((File::create(mirror.source(name))?, ""));
+    for (on, soon) in [(&["createFile"][..], true), (&[], false)] {
+        let mut mirror = only(on)?;
+        mirror.run()?;
+        mirror.in_sync();
+        assert_eq!(arrives_before_its_close(&mirror, create)?, soon, "{on:?}");
+        mirror.stop();
+    }
+    Ok(())
+}
+
+#[test]
+fn with_modify_a_file_is_followed_while_it_is_held_open() -> io::Result<()> {
+    let rewrite = |mirror: &Mirror, name: &str| {
+        let mut file = File::options().append(true).open(mirror.source(name))?;
+        file.write_all(b" and more")?;
+        Ok((file, "content and more"))
+    };
+    for (on, soon) in [(&["modify"][..], true), (&["closeWrite"][..], false)] {
+        let mut mirror = only(on)?;
+        for attempt in 0..5 {
+            fs::write(mirror.source(format!("open{attempt}")), "content")?;
+        }
+        mirror.run()?;
+        mirror.in_sync();
+        assert_eq!(arrives_before_its_close(&mirror, rewrite)?, soon, "{on:?}");
+        mirror.stop();
+    }
+    Ok(())
+}
+
+#[test]
+fn without_close_write_and_modify_new_files_are_sent_whole_and_old_ones_by_a_full_push_alone()
+-> io::Result<()> {
+    let mut mirror = only(&[])?;
+    fs::write(mirror.source("old"), "old")?;
+    mirror.run()?;
+    mirror.in_sync();
+    fs::write(mirror.source("old"), "rewritten")?;
+    settle(&mirror, "new")?;
+    assert_eq!(fs::read_to_string(mirror.replica("old"))?, "old");
+    assert_eq!(fs::read_to_string(mirror.replica("new"))?, "new");
+    mirror.stop();
+    mirror.run()?;
+    mirror.finish()
+}
+
+#[test]
+fn with_close_write_a_rewritten_file_is_sent() -> io::Result<()> {
+    let mut mirror = only(&["closeWrite"])?;
+    fs::write(mirror.source("old"), "old")?;
+    mirror.run()?;
+    mirror.in_sync();
+    fs::write(mirror.source("old"), "rewritten")?;
+    mirror.finish()
+}
+
+#[test]
+fn with_create_file_alone_the_content_of_a_new_file_arrives_too() -> io::Result<()> {
+    let mut mirror = only(&["createFile"])?;
+    mirror.run()?;
+    mirror.in_sync();
+    let mut file = File::create(mirror.source("new"))?;
+    wait_until(SOON, "it arrives", || has(&mirror, "new"));
+    file.write_all(b"content")?;
+    drop(file);
+    mirror.finish()
+}
+
+#[test]
+fn without_create_folder_an_empty_directory_waits_for_a_file_in_it() -> io::Result<()> {
+    let mut mirror = stock_but(&["createFolder"])?;
+    mirror.run()?;
+    mirror.in_sync();
+    fs::create_dir_all(mirror.source("a/b/c"))?;
+    settle(&mirror, "marker")?;
+    assert!(!has(&mirror, "a"));
+    fs::write(mirror.source("a/b/c/x"), "x")?;
+    mirror.finish()
+}
+
+#[test]
+fn without_move_to_what_is_moved_in_waits_for_a_full_push() -> io::Result<()> {
+    let mut mirror = stock_but(&["moveTo"])?;
+    mirror.run()?;
+    mirror.in_sync();
+    fs::write(mirror.outside("file"), "file")?;
+    grow(&mirror.outside("tree"), 2, 2, 10)?;
+    fs::rename(mirror.outside("file"), mirror.source("file"))?;
+    fs::rename(mirror.outside("tree"), mirror.source("tree"))?;
+    fs::rename(mirror.source(KEEP), mirror.source("another name"))?;
+    settle(&mirror, "marker")?;
+    assert!(!has(&mirror, "file") && !has(&mirror, "tree") && !has(&mirror, "another name"));
+    // It is watched all the same.
+    fs::write(mirror.source("tree/d00000/new"), "new")?;
+    wait_until(SOON, "a file in it arrives", || {
+        has(&mirror, "tree/d00000/new")
+    });
+    mirror.stop();
+    mirror.run()?;
+    mirror.finish()
+}
+
+#[test]
+fn attrib_decides_whether_modes_and_times_are_followed() -> io::Result<()> {
+    for (on, follows) in [(&["attrib"][..], true), (&[], false)] {
+        let mut mirror = only(on)?;
+        fs::write(mirror.source("file"), "file")?;
+        fs::create_dir(mirror.source("dir"))?;
+        mirror.run()?;
+        mirror.in_sync();
+        let long_ago = std::time::SystemTime::UNIX_EPOCH + Duration::from_secs(1_000_000_000);
+        for name in ["file", "dir"] {
+            fs::set_permissions(mirror.source(name), fs::Permissions::from_mode(0o700))?;
+            File::open(mirror.source(name))?.set_modified(long_ago)?;
+        }
+        if !follows {
+            settle(&mirror, "marker")?;
+            let mode = fs::metadata(mirror.replica("file"))?.permissions().mode();
+            assert_ne!(mode & 0o777, 0o700);
+            mirror.stop();
+            mirror.run()?;
+        }
+        mirror.finish()?;
+    }
+    Ok(())
+}
+
+#[test]
+fn with_all_switches_off_a_full_push_sends_everything_and_removes_nothing() -> io::Result<()> {
+    let mut mirror = only(&[])?;
+    fs::write(mirror.source("gone"), "gone")?;
+    mirror.run()?;
+    mirror.in_sync();
+    mirror.stop();
+    fs::remove_file(mirror.source("gone"))?;
+    grow(&mirror.source("tree"), 2, 5, 10)?;
+    mirror.run()?;
+    wait_until(SOON, "all is sent", || has(&mirror, "tree/d00001/f0004"));
+    stays(A_WHILE, "nothing is removed", || has(&mirror, "gone"));
+    fs::remove_file(mirror.replica("gone"))?;
+    mirror.finish()
+}
+
+#[test]
+fn with_all_switches_on_random_operations_end_equal() -> io::Result<()> {
+    let mut mirror = only(&ALL)?;
+    mirror.run()?;
+    mirror.in_sync();
+    let generator = Generator::new(31, mirror.source(""), mirror.outside(""), true);
+    generator.run(Duration::from_secs(3));
+    mirror.finish()
+}
