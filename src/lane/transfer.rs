@@ -307,6 +307,11 @@ impl Transfer {
                 let message = "an option was refused".into();
                 Failure { exit, message }
             }
+            // It changed meanwhile: another look helps.
+            Outcome::Again(_) if self.context.filter.is_some() => Failure {
+                exit: 24,
+                message: String::new(),
+            },
             _ => {
                 let what = "nothing is deleted where a directory could not be sent";
                 let message = format!("{what}: {}", ended.exit);

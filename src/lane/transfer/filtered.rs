@@ -29,6 +29,11 @@ const MOST_DELICATE: usize = 200;
 const NOT_EMPTY: &str = "cannot delete non-empty directory: ";
 const IN_THE_WAY: &str = "could not make way for ";
 
+/// rsync's exit where the source or the receiver changed while it ran.
+const CHANGED: i32 = 24;
+/// rsync's exit where the module refuses deletions.
+const REFUSED: i32 = 4;
+
 /// Why nothing is known, or not all was done: rsync's exit and words. With an end of the job it is all the same.
 type Trouble = (i32, String);
 
@@ -123,7 +128,7 @@ impl Transfer {
                     }
                 }
             }
-            Err((exit, message)) => self.fail_or_repeat(paths, &Failure { exit, message }),
+            Err(trouble) => self.not_removed(paths, trouble),
         }
     }
 
@@ -142,7 +147,20 @@ impl Transfer {
         let names = paths.iter().map(|dirty| dirty.path.clone()).collect();
         match self.remove_names(root, &names, &hide, &filter).await {
             Ok(_) => self.report.synced.extend(paths),
-            Err((exit, message)) => self.fail_or_repeat(paths, &Failure { exit, message }),
+            Err(trouble) => self.not_removed(paths, trouble),
+        }
+    }
+
+    /// Names that are not known to be removed: one of them may be the cause.
+    fn not_removed(&mut self, paths: Vec<DirtyPath>, (exit, message): Trouble) {
+        let failure = Failure { exit, message };
+        let can_be_told_apart = paths.len() > 1 && exit != REFUSED;
+        if self.report.end != End::Reached || self.halt.stop.is_cancelled() || exit == CHANGED {
+            self.report.again.extend(paths);
+        } else if can_be_told_apart {
+            self.undecided(paths, failure);
+        } else {
+            self.fail_or_repeat(paths, &failure);
         }
     }
 
@@ -234,7 +252,11 @@ impl Transfer {
         hide: &BTreeSet<RelPath>,
     ) -> Result<(), Trouble> {
         let kind = RunKind::Delete { by_name: false };
+        let mut all = Ok(());
         for run in removal.runs(hide) {
+            if self.report.end != End::Reached || self.halt.stop.is_cancelled() {
+                break;
+            }
             let list = args::directories_list(&run.directories);
             let mut ended = self
                 .with_rules(root, kind, self.forms, run.rules, list, |_| {})
@@ -247,9 +269,12 @@ impl Transfer {
                 .flatten()
                 .copied()
                 .collect();
-            self.check(kind, &ended, &run.directories)?;
+            all = all.and(self.check(kind, &ended, &run.directories));
         }
-        Ok(())
+        if self.halt.stop.is_cancelled() {
+            return Err((CHANGED, String::new()));
+        }
+        all
     }
 
     /// `Err` unless all of a run was done; what befell the remote is the end of the job.
@@ -267,7 +292,7 @@ impl Transfer {
         let message = match outcome {
             Outcome::Synced => return Ok(()),
             // A module that refuses deletions still gets its files.
-            Outcome::Misconfigured(cause) if exit == 4 => cause,
+            Outcome::Misconfigured(cause) if exit == REFUSED => cause,
             Outcome::Misconfigured(message) => {
                 self.report.end = End::Misconfigured(Failure { exit, message });
                 String::new()
@@ -281,7 +306,10 @@ impl Transfer {
                 String::new()
             }
             Outcome::Undecided { message, .. } | Outcome::DiskFull(message) => message,
-            Outcome::Again(_) => "what is there changed while it was looked at".into(),
+            Outcome::Again(_) => {
+                let message = "what is there changed while it was looked at";
+                return Err((CHANGED, message.into()));
+            }
             Outcome::Failed { paths, .. } => paths.into_iter().next().map_or_else(
                 || "rsync removed nothing, since it could not read all of it".into(),
                 |(_, message)| message,
@@ -347,11 +375,11 @@ impl Transfer {
             Ok(()) => self.report.synced.extend(trees),
             // Trees that are looked at again go one by one, which tells them apart.
             Err(_) if trees.len() > 1 => self.report.again.extend(trees),
-            Err((4, _)) if self.report.end == End::Reached => {
+            Err((REFUSED, _)) if self.report.end == End::Reached => {
                 self.report.end = End::Refused(RefusedForm::DeleteInTrees);
                 self.report.again.extend(trees);
             }
-            Err((24, _)) => self.report.again.extend(trees),
+            Err((CHANGED, _)) => self.report.again.extend(trees),
             Err((exit, message)) => self.fail_or_repeat(trees, &Failure { exit, message }),
         }
         let below = Arc::clone(root);
