@@ -308,10 +308,14 @@ impl Transfer {
                 Failure { exit, message }
             }
             // It changed meanwhile: another look helps.
-            Outcome::Again(_) if self.context.filter.is_some() => Failure {
-                exit: 24,
-                message: String::new(),
-            },
+            Outcome::Again(_) | Outcome::Undecided { changed: true, .. }
+                if self.context.filter.is_some() =>
+            {
+                Failure {
+                    exit: 24,
+                    message: String::new(),
+                }
+            }
             _ => {
                 let what = "nothing is deleted where a directory could not be sent";
                 let message = format!("{what}: {}", ended.exit);

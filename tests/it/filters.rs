@@ -365,7 +365,11 @@ fn random_operations_end_as_the_rule_says(
         if found.is_empty() {
             break;
         }
-        assert!(start.elapsed() < SOON * 2, "seed {seed}: {found:#?}\n");
+        assert!(
+            start.elapsed() < SOON * 2,
+            "seed {seed}: {found:#?}\n{}",
+            mirror.log()
+        );
         pause(Duration::from_millis(20)); // poll
     }
     assert!(has(&mirror, "theirs1/deep/x") && has(&mirror, "theirs0"));

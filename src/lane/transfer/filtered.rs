@@ -305,11 +305,11 @@ impl Transfer {
                 self.report.end = End::Refused(form);
                 String::new()
             }
-            Outcome::Undecided { message, .. } | Outcome::DiskFull(message) => message,
-            Outcome::Again(_) => {
+            Outcome::Again(_) | Outcome::Undecided { changed: true, .. } => {
                 let message = "what is there changed while it was looked at";
                 return Err((CHANGED, message.into()));
             }
+            Outcome::Undecided { message, .. } | Outcome::DiskFull(message) => message,
             Outcome::Failed { paths, .. } => paths.into_iter().next().map_or_else(
                 || "rsync removed nothing, since it could not read all of it".into(),
                 |(_, message)| message,
