@@ -23,6 +23,8 @@ struct OverSsh {
     replica: PathBuf,
     /// `--timeout`.
     seconds: u32,
+    /// The element of the configuration, if there is to be one.
+    filter: &'static str,
     temp: TempDir,
 }
 
@@ -46,6 +48,7 @@ impl OverSsh {
             sshd,
             replica: temp.path().join("replica"),
             seconds: 100,
+            filter: "",
             temp,
         }))
     }
@@ -66,8 +69,9 @@ impl OverSsh {
                 .replace('"', "&quot;")
                 .replace('<', "&lt;")
         };
-        let mut xml =
-            String::from("<head>\n<inotify><attrib start=\"true\"/></inotify>\n<sersync>\n");
+        let mut xml = String::from("<head>\n");
+        xml.push_str(self.filter);
+        xml.push_str("<inotify><attrib start=\"true\"/></inotify>\n<sersync>\n");
         writeln!(
             xml,
             "<localpath watch=\"{}\"><remote ip=\"127.0.0.1\" name=\"{}\"/></localpath>",
@@ -371,9 +375,22 @@ fn a_receiver_without_rsync_is_told() -> io::Result<()> {
 
 #[test]
 fn a_receiver_that_allows_rsync_alone_is_enough() -> io::Result<()> {
+    match OverSsh::prepare()? {
+        Some(over) => goes_by_rsync_alone(over),
+        None => Ok(()),
+    }
+}
+
+#[test]
+fn with_a_filter_too_a_receiver_that_allows_rsync_alone_is_enough() -> io::Result<()> {
     let Some(mut over) = OverSsh::prepare()? else {
         return Ok(());
     };
+    over.filter = r#"<filter start="true"><exclude expression="(.*)\.nothing"/></filter>"#;
+    goes_by_rsync_alone(over)
+}
+
+fn goes_by_rsync_alone(mut over: OverSsh) -> io::Result<()> {
     let rrsync = ["/usr/bin/rrsync", "/usr/local/bin/rrsync"];
     let Some(rrsync) = rrsync.into_iter().find(|file| Path::new(file).exists()) else {
         eprintln!("NOT TESTED: rrsync is missing (it comes with rsync)");

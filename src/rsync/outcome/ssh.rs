@@ -123,7 +123,10 @@ pub(super) fn judge(kind: RunKind, code: i32, lines: &Lines<'_>) -> Option<Outco
 
 /// Whether a run may compare the fractions of times.
 fn is_exact(kind: RunKind) -> bool {
-    matches!(kind, RunKind::Tree { .. } | RunKind::Ask { exact: true })
+    let unless_ignored = RunKind::Send {
+        ignore_times: false,
+    };
+    kind == unless_ignored || matches!(kind, RunKind::Tree { .. } | RunKind::Ask { exact: true })
 }
 
 fn no_rsync(line: Option<&str>) -> String {
