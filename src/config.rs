@@ -202,30 +202,8 @@ pub struct Loaded {
     pub config: Config,
     /// What has no effect or is a risk, in the order of the file.
     pub warnings: Vec<Problem>,
-    unsupported: Vec<Problem>,
     /// What will differ from the original, if the file was written for that.
     pub notes: Vec<Problem>,
-}
-
-impl Loaded {
-    /// What the file asks for and this version cannot do yet. Such a file is valid, but must not be run.
-    #[must_use]
-    pub fn unsupported(&self) -> &[Problem] {
-        &self.unsupported
-    }
-
-    /// The configuration and its warnings, if this version can do all it asks for.
-    ///
-    /// # Errors
-    ///
-    /// What it cannot do.
-    pub fn into_runnable(self) -> Result<(Config, Vec<Problem>), ConfigError> {
-        if self.unsupported.is_empty() {
-            Ok((self.config, self.warnings))
-        } else {
-            Err(ConfigError::new(self.unsupported))
-        }
-    }
 }
 
 impl Config {
@@ -315,10 +293,9 @@ impl Config {
             Some(config) if !findings.has_errors => Ok(Loaded {
                 config,
                 warnings: findings.problems,
-                unsupported: findings.unsupported,
                 notes: findings.notes,
             }),
-            _ => Err(ConfigError::new(findings.into_all())),
+            _ => Err(ConfigError::new(findings.problems)),
         }
     }
 }

@@ -13,7 +13,7 @@ use tokio::task::{JoinError, JoinSet};
 use tokio_util::sync::CancellationToken;
 use tracing::{error, info, warn};
 
-use crate::config::{Config, ConfigError, PluginKind, Problem};
+use crate::config::{Config, ConfigError, Loaded, PluginKind, Problem};
 use crate::control::{
     self, ControlEnd, ControlError, ControlHandle, Drift, LogControl, LogLevel, Notice, Reply,
     Request, Scope,
@@ -404,7 +404,7 @@ impl Daemon {
     }
 }
 
-/// Reads a configuration that can be run.
+/// Reads a configuration and its warnings.
 ///
 /// # Errors
 /// Every problem of the file, or the plugin is not in it that alone is to be told.
@@ -412,7 +412,9 @@ pub fn load(
     file: &Path,
     plugins_only: Option<PluginKind>,
 ) -> Result<(Config, Vec<Problem>), ConfigError> {
-    let (config, warnings) = Config::load(file)?.into_runnable()?;
+    let Loaded {
+        config, warnings, ..
+    } = Config::load(file)?;
     let config = match plugins_only {
         None => config,
         Some(kind) => config.into_plugins_only(file, kind)?,

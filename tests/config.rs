@@ -39,15 +39,13 @@ fn without_directory(text: &str, file: &Path) -> String {
 /// What `sersync check` would print, and whether the file can be run.
 fn check_by_library(file: &Path) -> (String, bool) {
     let mut printed = String::new();
-    let checked = Config::load(file).and_then(|loaded| {
-        for said in loaded.warnings.iter().chain(&loaded.notes) {
-            writeln!(printed, "{said}").expect("a string takes everything");
-        }
-        loaded.into_runnable()
-    });
+    let checked = Config::load(file);
     let result = match &checked {
-        Ok((config, _)) => {
-            let mirrors = config.mirrors.iter();
+        Ok(loaded) => {
+            for said in loaded.warnings.iter().chain(&loaded.notes) {
+                writeln!(printed, "{said}").expect("a string takes everything");
+            }
+            let mirrors = loaded.config.mirrors.iter();
             let lines = mirrors.flat_map(|mirror| {
                 let source = mirror.display_source();
                 mirror
@@ -255,7 +253,7 @@ fn plugins_are_started_beside_remotes_over_ssh() {
 #[test]
 fn a_filter_is_compiled_for_every_mirror_and_knows_where_its_expressions_stand() {
     let loaded = Config::load(&fixtures().join("good/filter.xml")).expect("the file is valid");
-    let (config, _) = loaded.into_runnable().expect("it can be run");
+    let config = loaded.config;
     let filter = config.filter.expect("it is on");
     assert_eq!(filter.excludes, [r"(.*)\.svn", "cache/"]);
     let lines: Vec<usize> = filter.positions.iter().map(|place| place.line).collect();

@@ -12,7 +12,7 @@ use crate::filter::Kind;
 use crate::path::{RelPath, escaped};
 
 /// Checks `file`: problems go to standard error, one line each, and after them what will differ from the original if
-/// the file was written for that; if it can be run, what it mirrors goes to standard output, one line for each target.
+/// the file was written for that; if it is in order, what it mirrors goes to standard output, one line for each target.
 /// Exit status 0 or 78.
 #[must_use]
 pub fn run(file: &Path) -> ExitCode {
@@ -116,17 +116,14 @@ fn show(
     what: impl FnOnce(&Config, &mut dyn Write) -> io::Result<ExitCode>,
 ) -> ExitCode {
     let mut stderr = io::stderr().lock();
-    let checked = Config::load(file).and_then(|loaded| {
-        let notes = loaded.notes.iter().filter(|_| notes);
-        for said in loaded.warnings.iter().chain(notes) {
-            let _ = writeln!(stderr, "{said}");
-        }
-        loaded.into_runnable()
-    });
-    match checked {
-        Ok((config, _)) => {
+    match Config::load(file) {
+        Ok(loaded) => {
+            let notes = loaded.notes.iter().filter(|_| notes);
+            for said in loaded.warnings.iter().chain(notes) {
+                let _ = writeln!(stderr, "{said}");
+            }
             // A reader that has gone away (`sersync check FILE | head -1`) changes nothing about the answer.
-            what(&config, &mut io::stdout().lock()).unwrap_or(ExitCode::SUCCESS)
+            what(&loaded.config, &mut io::stdout().lock()).unwrap_or(ExitCode::SUCCESS)
         }
         Err(error) => {
             let _ = writeln!(stderr, "{error}");

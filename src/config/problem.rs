@@ -106,7 +106,6 @@ pub(super) struct At(pub(super) usize);
 enum Kind {
     Error,
     Warning,
-    Unsupported,
     Note,
 }
 
@@ -158,11 +157,6 @@ impl<'t> Problems<'t> {
         self.found.push((at, Kind::Note, text.into()));
     }
 
-    /// Valid, but this version cannot do it yet.
-    pub(super) fn unsupported(&mut self, at: At, text: impl Into<String>) {
-        self.found.push((at, Kind::Unsupported, text.into()));
-    }
-
     /// Runs `check` over an element that is `on` or off. What is off cannot stop anybody: its errors become warnings.
     pub(super) fn check_if_on<T>(&mut self, on: bool, check: impl FnOnce(&mut Self) -> T) -> T {
         let before = self.switched_off;
@@ -199,12 +193,11 @@ impl<'t> Problems<'t> {
                 severity: match kind {
                     Kind::Warning => Severity::Warning,
                     Kind::Note => Severity::Note,
-                    Kind::Error | Kind::Unsupported => Severity::Error,
+                    Kind::Error => Severity::Error,
                 },
                 text,
             };
             match kind {
-                Kind::Unsupported => findings.unsupported.push(problem),
                 Kind::Note => findings.notes.push(problem),
                 Kind::Error | Kind::Warning => {
                     findings.has_errors |= kind == Kind::Error;
@@ -223,20 +216,8 @@ pub(super) struct Findings {
     pub(super) problems: Vec<Problem>,
     /// Whether an error is among them.
     pub(super) has_errors: bool,
-    /// What this version cannot do yet.
-    pub(super) unsupported: Vec<Problem>,
     /// What the original did otherwise.
     pub(super) notes: Vec<Problem>,
-}
-
-impl Findings {
-    /// All problems in the order of the file.
-    pub(super) fn into_all(self) -> Vec<Problem> {
-        let mut all = self.problems;
-        all.extend(self.unsupported);
-        all.sort_by_key(|problem| problem.position);
-        all
-    }
 }
 
 /// Counts lines and columns in one pass over the text.
