@@ -271,7 +271,10 @@ impl LaneTask {
         };
         let (context, halt) = (Arc::clone(&self.context), self.halt.clone());
         let route = job.route;
-        let (witness, remote) = (self.shown.witness.clone(), self.shown.number);
+        // Where patterns hold, it is not said what was left out.
+        let is_whole = job.excludes.is_empty();
+        let witness = self.shown.witness.clone().filter(|_| is_whole);
+        let remote = self.shown.number;
         self.jobs.spawn(async move {
             let started = Instant::now();
             let report = execute(context, job, standby, halt).await;
