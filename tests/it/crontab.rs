@@ -18,7 +18,12 @@ const FILTERED: &str = r#"<crontab start="true" calendar="*:*:*"><crontabfilter 
     <exclude expression="*.php"/><exclude expression="/cache"/></crontabfilter></crontab>"#;
 
 fn with_crontab(crontab: &str) -> io::Result<Mirror> {
+    with_crontab_and_filter(crontab, &[])
+}
+
+fn with_crontab_and_filter(crontab: &str, expressions: &[&'static str]) -> io::Result<Mirror> {
     let mut mirror = Mirror::prepare()?;
+    mirror.config.excludes = expressions.to_vec();
     crontab.clone_into(&mut mirror.config.more);
     for name in ["a", "b.php", "d/cache/a", "cache/a"] {
         let file = mirror.source(name);
@@ -94,7 +99,37 @@ fn nothing_is_pushed_while_paused() -> io::Result<()> {
 #[test]
 fn what_the_crontabfilter_excludes_is_neither_mended_nor_deleted_by_these_pushes_and_still_follows_its_own_changes()
 -> io::Result<()> {
-    let mirror = with_crontab(FILTERED)?;
+    leave_alone_what_the_crontabfilter_excludes(with_crontab(FILTERED)?)
+}
+
+#[test]
+fn beside_a_filter_the_crontabfilter_excludes_the_same() -> io::Result<()> {
+    let mirror = with_crontab_and_filter(FILTERED, &[r"(.*)\.tmp"])?;
+    wait_for_rest(&mirror);
+    leave_alone_what_the_crontabfilter_excludes(mirror)
+}
+
+#[test]
+fn beside_a_filter_what_neither_excludes_is_removed_from_among_what_one_of_them_does()
+-> io::Result<()> {
+    let mirror = with_crontab_and_filter(FILTERED, &[r"(.*)\.tmp"])?;
+    wait_for_rest(&mirror);
+    fs::create_dir_all(mirror.replica("old/older"))?;
+    let names = ["a.php", "a.tmp", "a", "older/a"].map(|name| mirror.replica("old").join(name));
+    for name in &names {
+        fs::write(name, "made there\n")?;
+    }
+    wait_until(SOON, "what nobody excludes is removed", || {
+        !names[2].exists() && !mirror.replica("old/older").exists()
+    });
+    stays(SOME_PUSHES, "what is excluded stays", || {
+        names[0].exists() && names[1].exists()
+    });
+    fs::remove_dir_all(mirror.replica("old"))?;
+    mirror.finish()
+}
+
+fn leave_alone_what_the_crontabfilter_excludes(mirror: Mirror) -> io::Result<()> {
     for name in ["b.php", "cache/a", "stray.php", "cache/stray"] {
         fs::write(mirror.replica(name), "changed there\n")?;
     }

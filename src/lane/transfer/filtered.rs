@@ -34,9 +34,6 @@ const CHANGED: i32 = 24;
 /// rsync's exit where the module refuses deletions.
 const REFUSED: i32 = 4;
 
-/// Why nothing is known, or not all was done: rsync's exit and words. With an end of the job it is all the same.
-type Trouble = (i32, String);
-
 impl Transfer {
     /// Whether a path failed since the receiver has a directory with content in its place.
     pub(super) fn is_in_the_way(&self, message: &str) -> bool {
@@ -83,13 +80,13 @@ impl Transfer {
         let dirty = paths.remove(at);
         match self.send_root(root).await {
             Ok(()) => self.report.synced.push(dirty),
-            Err((exit, message)) => self.fail_or_repeat(vec![dirty], &Failure { exit, message }),
+            Err(failure) => self.fail_or_repeat(vec![dirty], &failure),
         }
     }
 
-    async fn send_root(&mut self, root: &SourceRoot) -> Result<(), Trouble> {
+    async fn send_root(&mut self, root: &SourceRoot) -> Result<(), Failure> {
         if self.report.end != End::Reached || self.halt.stop.is_cancelled() {
-            return Err((-1, String::new()));
+            return Err(unsaid(-1));
         }
         let kind = RunKind::Send {
             ignore_times: false,
@@ -128,7 +125,7 @@ impl Transfer {
                     }
                 }
             }
-            Err(trouble) => self.not_removed(paths, trouble),
+            Err(failure) => self.not_removed(paths, failure),
         }
     }
 
@@ -147,15 +144,15 @@ impl Transfer {
         let names = paths.iter().map(|dirty| dirty.path.clone()).collect();
         match self.remove_names(root, &names, &hide, &filter).await {
             Ok(_) => self.report.synced.extend(paths),
-            Err(trouble) => self.not_removed(paths, trouble),
+            Err(failure) => self.not_removed(paths, failure),
         }
     }
 
     /// Names that are not known to be removed: one of them may be the cause.
-    fn not_removed(&mut self, paths: Vec<DirtyPath>, (exit, message): Trouble) {
-        let failure = Failure { exit, message };
-        let can_be_told_apart = paths.len() > 1 && exit != REFUSED;
-        if self.report.end != End::Reached || self.halt.stop.is_cancelled() || exit == CHANGED {
+    fn not_removed(&mut self, paths: Vec<DirtyPath>, failure: Failure) {
+        let can_be_told_apart = paths.len() > 1 && failure.exit != REFUSED;
+        let has_changed = failure.exit == CHANGED;
+        if self.report.end != End::Reached || self.halt.stop.is_cancelled() || has_changed {
             self.report.again.extend(paths);
         } else if can_be_told_apart {
             self.undecided(paths, failure);
@@ -190,12 +187,11 @@ impl Transfer {
         names: &BTreeSet<RelPath>,
         hide: &BTreeSet<RelPath>,
         filter: &Filter,
-    ) -> Result<Removal, Trouble> {
+    ) -> Result<Removal, Failure> {
         let dirs: BTreeSet<RelPath> = names.iter().filter_map(RelPath::parent).collect();
         let dirs: Vec<RelPath> = dirs.into_iter().collect();
         // No deletion goes through a link that stands at the receiver for a directory.
-        let sent = self.send_directories(root, &dirs).await;
-        sent.map_err(|Failure { exit, message }| (exit, message))?;
+        self.send_directories(root, &dirs).await?;
         let hides = hide.iter().map(|path| rule(Effect::Hide, path, false));
         let removal = self
             .pick(root, &dirs, hides.collect(), filter, Some(names))
@@ -212,7 +208,7 @@ impl Transfer {
         rules: Vec<OsString>,
         filter: &Filter,
         within: Option<&BTreeSet<RelPath>>,
-    ) -> Result<Removal, Trouble> {
+    ) -> Result<Removal, Failure> {
         let kind = RunKind::List { recursive: false };
         let list = args::directories_list(dirs);
         let found = self.ask(root, kind, rules, list, dirs).await?;
@@ -226,7 +222,7 @@ impl Transfer {
         rules: Vec<OsString>,
         list: Vec<u8>,
         asked: &[RelPath],
-    ) -> Result<Vec<Extraneous>, Trouble> {
+    ) -> Result<Vec<Extraneous>, Failure> {
         let mut itemized = Itemized::default();
         let mut found = Vec::new();
         let listen = |output: &[u8]| {
@@ -250,7 +246,7 @@ impl Transfer {
         root: &SourceRoot,
         removal: &Removal,
         hide: &BTreeSet<RelPath>,
-    ) -> Result<(), Trouble> {
+    ) -> Result<(), Failure> {
         let kind = RunKind::Delete { by_name: false };
         let mut all = Ok(());
         for run in removal.runs(hide) {
@@ -272,13 +268,13 @@ impl Transfer {
             all = all.and(self.check(kind, &ended, &run.directories));
         }
         if self.halt.stop.is_cancelled() {
-            return Err((CHANGED, String::new()));
+            return Err(unsaid(CHANGED));
         }
         all
     }
 
     /// `Err` unless all of a run was done; what befell the remote is the end of the job.
-    fn check(&mut self, kind: RunKind, ended: &Ended, listed: &[RelPath]) -> Result<(), Trouble> {
+    fn check(&mut self, kind: RunKind, ended: &Ended, listed: &[RelPath]) -> Result<(), Failure> {
         let names = Names {
             listed,
             root: &self.context.source,
@@ -306,8 +302,11 @@ impl Transfer {
                 String::new()
             }
             Outcome::Again(_) | Outcome::Undecided { changed: true, .. } => {
-                let message = "what is there changed while it was looked at";
-                return Err((CHANGED, message.into()));
+                let message = "what is there changed while it was looked at".into();
+                return Err(Failure {
+                    exit: CHANGED,
+                    message,
+                });
             }
             Outcome::Undecided { message, .. } | Outcome::DiskFull(message) => message,
             Outcome::Failed { paths, .. } => paths.into_iter().next().map_or_else(
@@ -315,7 +314,7 @@ impl Transfer {
                 |(_, message)| message,
             ),
         };
-        Err((exit, message))
+        Err(Failure { exit, message })
     }
 
     /// A run with rules that come before the user's.
@@ -332,8 +331,13 @@ impl Transfer {
             unreachable!("the semaphore of the children is never closed");
         };
         let mut launch = self.context.launch(root, kind, forms, Pace::Long);
-        let rules = rules.into_iter().chain(args::excluding(&self.excludes));
-        launch.args.splice(0..0, rules.collect::<Vec<_>>());
+        launch.args.splice(0..0, rules);
+        // What is only there is asked for without them: a directory is listed only if all of it would go.
+        if !matches!(kind, RunKind::List { .. }) {
+            launch
+                .args
+                .splice(0..0, args::excluding_below(&self.excludes));
+        }
         tracing::trace!("{}", args::shown(&launch.args));
         self.context
             .run(&launch, list, None, &self.halt.cancel, listen)
@@ -375,12 +379,12 @@ impl Transfer {
             Ok(()) => self.report.synced.extend(trees),
             // Trees that are looked at again go one by one, which tells them apart.
             Err(_) if trees.len() > 1 => self.report.again.extend(trees),
-            Err((REFUSED, _)) if self.report.end == End::Reached => {
+            Err(failure) if failure.exit == REFUSED && self.report.end == End::Reached => {
                 self.report.end = End::Refused(RefusedForm::DeleteInTrees);
                 self.report.again.extend(trees);
             }
-            Err((CHANGED, _)) => self.report.again.extend(trees),
-            Err((exit, message)) => self.fail_or_repeat(trees, &Failure { exit, message }),
+            Err(failure) if failure.exit == CHANGED => self.report.again.extend(trees),
+            Err(failure) => self.fail_or_repeat(trees, &failure),
         }
         let below = Arc::clone(root);
         let changed = on_disk(move || mirrored.changed(&below)).await;
@@ -430,9 +434,9 @@ impl Transfer {
             }
         };
         if mirrored.entries.iter().any(RelPath::is_root)
-            && let Err((exit, message)) = self.send_root(root).await
+            && let Err(failure) = self.send_root(root).await
         {
-            self.fail_or_repeat(trees, &Failure { exit, message });
+            self.fail_or_repeat(trees, &failure);
             return None;
         }
         let mut delicate: Vec<DirtyPath> = mirrored
@@ -519,9 +523,9 @@ impl Transfer {
         trees: &[RelPath],
         mirrored: &Mirrored,
         filter: &Filter,
-    ) -> Result<(), Trouble> {
+    ) -> Result<(), Failure> {
         if self.report.end != End::Reached || self.halt.stop.is_cancelled() {
-            return Err((-1, String::new()));
+            return Err(unsaid(-1));
         }
         let kind = RunKind::List { recursive: true };
         let rules = left_out(&mirrored.excluded);
@@ -530,5 +534,13 @@ impl Transfer {
         let removal = Removal::pick(found, filter, None);
         let excluded = mirrored.excluded.iter().map(|(path, _)| path.clone());
         self.carry_out(root, &removal, &excluded.collect()).await
+    }
+}
+
+/// Why nothing is known, where the end of the job or another look says it all.
+fn unsaid(exit: i32) -> Failure {
+    Failure {
+        exit,
+        message: String::new(),
     }
 }
