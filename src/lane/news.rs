@@ -88,18 +88,7 @@ pub fn tell(remote: &str, news: Vec<News>) -> Option<Heard> {
                 heard.get_or_insert(Heard { exit, cause }).cause = failed_paths(failed);
             }
             News::FormChanged(form) => {
-                let what = match form {
-                    RefusedForm::DeleteByName => {
-                        "deletes by directory, since its rsync does not take names"
-                    }
-                    RefusedForm::DeleteInTrees => {
-                        "keeps what only it has, since it refuses --delete"
-                    }
-                    RefusedForm::Force => "is used without --force, which it refuses",
-                    RefusedForm::ExactTimes => {
-                        "has its times compared in whole seconds, since its rrsync takes no more"
-                    }
-                };
+                let what = without(form);
                 info!(SERSYNC_REMOTE = remote, "{remote} {what}");
             }
             News::Pushed {
@@ -126,6 +115,18 @@ pub fn tell(remote: &str, news: Vec<News>) -> Option<Heard> {
         );
     }
     heard
+}
+
+/// What a remote does from now on, in words to follow its name.
+fn without(form: RefusedForm) -> &'static str {
+    match form {
+        RefusedForm::DeleteByName => "deletes by directory, since its rsync does not take names",
+        RefusedForm::DeleteInTrees => "keeps what only it has, since it refuses --delete",
+        RefusedForm::Force => "is used without --force, which it refuses",
+        RefusedForm::ExactTimes => {
+            "has its times compared in whole seconds, since its rrsync takes no more"
+        }
+    }
 }
 
 /// A scheduled push got through.

@@ -330,7 +330,33 @@ async fn a_wrong_configuration_is_no_service() {
 }
 
 #[tokio::test]
-async fn what_makes_no_sense_ends_with_64_and_a_plugin_alone_with_78() {
+async fn a_plugin_alone_is_a_service_of_its_own_beside_that_of_its_file() {
+    if !is_root() {
+        return;
+    }
+    let stage = Stage::new("done").await;
+    let config = stage.config("one");
+    let xml = fs::read_to_string(&config).expect("our file");
+    let plugin = r#"<plugin name="command"><param prefix="/bin/true" suffix=""/></plugin></head>"#;
+    fs::write(&config, xml.replace("</head>", plugin)).expect("our directory");
+    let file = config.to_str().expect("text");
+    let start = async |arguments: &[&str]| stage.sersync2(Path::new("/"), arguments).await;
+    start(&["-d", "-o", file]).await.answer();
+    let said = start(&["-dm", "command", "-o", file]).await.answer();
+    assert!(said.contains("sersync2-confxml_2.service"), "{said}");
+    let again = start(&["-dmcommand", "-o", file]).await.answer();
+    assert!(again.contains("running already"), "{again}");
+    let asked = stage.asked();
+    assert_eq!(asked.len(), 2, "{asked:?}");
+    let words = asked[1].words("ExecStart");
+    assert!(words.ends_with(&["--only-plugin".into(), "command".into()]));
+    let complaint = start(&["-d", "-m", "http", "-o", file]).await.complaint(78);
+    assert!(complaint.contains("http"), "{complaint}");
+    assert_eq!(stage.asked().len(), 2);
+}
+
+#[tokio::test]
+async fn what_makes_no_sense_ends_with_64_and_a_plugin_that_is_not_in_the_file_with_78() {
     let dir = tempfile::tempdir().expect("a temporary directory");
     let link = dir.path().join("sersync2");
     symlink(env!("CARGO_BIN_EXE_sersync"), &link).expect("our directory");

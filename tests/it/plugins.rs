@@ -592,6 +592,25 @@ fn a_plugin_alone_is_told_of_every_change_and_nothing_is_sent() -> io::Result<()
 }
 
 #[test]
+fn a_plugin_alone_is_not_told_of_what_the_filter_excludes() -> io::Result<()> {
+    let mut mirror = Mirror::prepare()?;
+    let program = script(&mirror, "notify", r#"printf '%s\0' "$1""#)?;
+    mirror.config.plugins = vec![command(&program, "", "")];
+    mirror.config.excludes = vec![r"(.*)\.tmp"];
+    mirror.run_with(&["--only-plugin", "command"])?;
+    wait_until(SOON, "the source is watched", || {
+        mirror.log().contains("watching")
+    });
+    let excluded = mirror.source("a.tmp");
+    fs::write(&excluded, "new")?;
+    fs::write(mirror.source("b"), "new")?;
+    is_written(&mirror, &mirror.source("b").display().to_string());
+    assert!(!written(&mirror).contains(&excluded.display().to_string()));
+    mirror.stop();
+    Ok(())
+}
+
+#[test]
 fn a_plugin_alone_watches_its_own_directory() -> io::Result<()> {
     let listener = Listener::raw()?;
     let mut mirror = Mirror::prepare()?;
