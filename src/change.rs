@@ -90,7 +90,10 @@ pub enum WatchEvent {
     /// Every event that the kernel had when [`crate::watch::Watching::ask`] was called has been told.
     Reached(u64),
     /// The root's name was removed, moved away, unmounted or taken by another directory, or may have been.
-    RootGone,
+    RootGone {
+        /// It is watched no more, even if the same directory is there again by now.
+        is_certain: bool,
+    },
 }
 
 /// Why a directory is not watched.

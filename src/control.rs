@@ -155,8 +155,8 @@ pub enum ControlError {
     /// An argument makes no sense.
     #[error("{0}")]
     InvalidArgument(String),
-    /// The instance is ending.
-    #[error("the service is ending")]
+    /// The instance is ending, or the mirror that was asked.
+    #[error("the service is ending, or a reload has ended what was asked for")]
     Stopping,
 }
 

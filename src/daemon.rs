@@ -338,7 +338,14 @@ impl Daemon {
                 let run = request::verify(&self.mirrors, &selection, self.next_run);
                 self.begin(run, reply);
             }
-            other => request::pass_on(&self.mirrors, other, &mut self.answers),
+            other => {
+                match &other {
+                    Request::Pause(scope, _) => self.mirrors.note_paused(*scope, true),
+                    Request::Resume(scope, _) => self.mirrors.note_paused(*scope, false),
+                    _ => {}
+                }
+                request::pass_on(&self.mirrors, other, &mut self.answers);
+            }
         }
     }
 

@@ -228,25 +228,29 @@ impl LaneState {
             plan.wake = Some(recheck);
             return plan;
         }
-        let idle = !self.any_running();
-        if let Some(down) = &mut self.down {
-            if !down.answered {
-                if down.next_try > now {
-                    plan.wake = Some(down.next_try);
-                } else if idle && !down.probing {
-                    down.probing = true;
-                    plan.probe = true;
-                }
-                return plan;
+        if let Some(down) = &mut self.down
+            && !down.answered
+        {
+            if down.next_try > now {
+                plan.wake = Some(down.next_try);
+            } else if !down.probing {
+                down.probing = true;
+                plan.probe = true;
             }
-            if !idle {
-                return plan;
-            }
+            return plan;
         }
         for route in [Route::Path, Route::Large, Route::Tree] {
-            // One job must get through before there are several again.
-            if (self.down.is_some() || self.held.is_some() || self.exclusive) && self.any_running()
-            {
+            if self.exclusive && self.any_running() {
+                break;
+            }
+            // One new job must get through before there are several again. It does not wait for long ones that are
+            // still at work, but long ones wait.
+            let is_careful = self.down.is_some() || self.held.is_some();
+            let waits = match route {
+                Route::Path => false,
+                Route::Large | Route::Tree => self.any_running(),
+            };
+            if is_careful && (waits || !plan.jobs.is_empty()) {
                 break;
             }
             if let Some(job) = self.next_job(route, now) {
@@ -296,15 +300,16 @@ impl LaneState {
             return None;
         }
         let (mut beside, mut unswept) = (Vec::new(), Vec::new());
-        if route == Route::Path {
-            for (route, slot) in [(Route::Large, &self.large), (Route::Tree, &self.tree)] {
-                if let Some(batch) = &slot.running {
-                    beside.push((route, batch.clone()));
-                    for dirty in &mut paths {
-                        slot.remember_former(dirty);
-                    }
+        let others = [(Route::Large, &self.large), (Route::Tree, &self.tree)];
+        for (other, slot) in others.into_iter().filter(|(other, _)| *other != route) {
+            if let Some(batch) = &slot.running {
+                beside.push((other, batch.clone()));
+                for dirty in &mut paths {
+                    slot.remember_former(dirty);
                 }
             }
+        }
+        if route == Route::Path {
             // What is half written there is no left-over.
             let is_busy = |dir: &RelPath| beside.iter().any(|(_, batch)| batch.overlaps(dir));
             let all = std::mem::take(&mut self.unswept).into_iter();
@@ -415,8 +420,8 @@ impl LaneState {
         if route != Route::Path && self.path.running.is_some() {
             self.ended_meanwhile.push(batch.clone());
         }
+        self.note_touched(route, &report);
         if route == Route::Path {
-            self.note_touched(&report);
             self.start_gathering(batch.len(), now);
         }
         self.unswept.extend(report.unswept.iter().cloned());
@@ -491,6 +496,8 @@ impl LaneState {
     /// Halves a group until the path that fails stands alone.
     fn divide(&mut self, mut paths: Vec<DirtyPath>, failure: &Failure, now: Instant) -> Vec<News> {
         if paths.len() > 1 && self.full_disk < FULL_DISK_TRIES {
+            // A batch is in order.
+            paths.sort_by(|a, b| a.path.cmp(&b.path));
             let second = paths.split_off(paths.len() / 2);
             self.suspects.push_back(paths);
             self.suspects.push_back(second);
@@ -504,6 +511,7 @@ impl LaneState {
 
     fn on_end(&mut self, end: End, now: Instant, jitter: f64) -> Vec<News> {
         match end {
+            End::Stopped => Vec::new(),
             End::Reached => {
                 let mut news = self.came_back(now);
                 if self.held.take().is_some() {
@@ -571,41 +579,40 @@ impl LaneState {
         }
     }
 
-    /// Remembers what a path job did below a long one.
-    fn note_touched(&mut self, report: &Report) {
+    /// Remembers what a job did where a longer one is at work, or was while this one ran: that one may have undone it.
+    fn note_touched(&mut self, route: Route, report: &Report) {
         // A failure counts as well: when the long job ends as synced, it must not be forgotten.
         let undecided = report.undecided.iter().flat_map(|(paths, _)| paths);
         let failed = report.failed.iter().map(|(dirty, _)| dirty);
         let done = report.synced.iter().chain(failed).chain(undecided);
-        let ended = std::mem::take(&mut self.ended_meanwhile);
-        for dirty in done {
-            if ended.iter().any(|batch| batch.overlaps(&dirty.path)) {
-                self.look_again(dirty.clone());
-            }
-            for slot in [&mut self.large, &mut self.tree] {
-                if slot.overlaps(&dirty.path) {
-                    slot.touch(dirty);
-                }
-            }
-        }
-        for dir in &report.emptied {
-            for met in ended.iter().flat_map(|batch| batch.met_in(dir)) {
-                self.look_again(met);
-            }
-            for slot in [&mut self.large, &mut self.tree] {
-                for met in slot.met_in(dir) {
-                    slot.touch(&met);
-                }
-            }
-        }
-    }
-
-    fn look_again(&mut self, dirty: DirtyPath) {
-        let dirty = DirtyPath {
-            written: false,
-            ..dirty
+        // Where the long run put an older file back its time differs, if all its digits are compared.
+        let by_time = self.forms.exact_times == Some(true);
+        let done = done.map(|dirty| DirtyPath {
+            written: dirty.written && !by_time,
+            ..dirty.clone()
+        });
+        let done: Vec<DirtyPath> = done.collect();
+        let (ended, longer) = match route {
+            Route::Path => (
+                std::mem::take(&mut self.ended_meanwhile),
+                vec![&mut self.large, &mut self.tree],
+            ),
+            // It ends by putting its file in place, so only what is still at work can undo it.
+            Route::Large => (Vec::new(), vec![&mut self.tree]),
+            Route::Tree => return,
         };
-        self.dirty.put_back(dirty, Route::Path);
+        for slot in longer {
+            if let Some(batch) = slot.running.clone() {
+                for met in batch.met_by(&done, &report.emptied) {
+                    slot.touched.put_back(met, Route::Path);
+                }
+            }
+        }
+        for batch in ended {
+            for met in batch.met_by(&done, &report.emptied) {
+                self.dirty.put_back(met, Route::Path);
+            }
+        }
     }
 
     /// Jobs in a row are a storm: the longer it lasts, the more gathers between two jobs.
@@ -630,7 +637,9 @@ impl LaneState {
     pub fn oldest_owed(&self) -> Option<Instant> {
         let running = self.slots().into_iter().filter_map(Slot::oldest);
         let suspects = self.suspects.iter().flatten().map(|dirty| dirty.since);
-        running.chain(suspects).chain(self.dirty.oldest()).min()
+        let ended = self.ended_meanwhile.iter().filter_map(Batch::oldest);
+        let known = running.chain(suspects).chain(ended);
+        known.chain(self.dirty.oldest()).min()
     }
 
     /// How it stands with whatever differed at `at` or before: `None` while it is on its way. With `patient`, what

@@ -185,11 +185,12 @@ enum SessionEnd {
 }
 
 impl MirrorTask {
-    /// A mirror and the way to it; `stop` ends it.
+    /// A mirror and the way to it; `stop` ends it. Of its remotes, those with these numbers begin paused.
     #[must_use]
     pub fn new(
         config: MirrorConfig,
         numbers: Vec<u32>,
+        paused: BTreeSet<u32>,
         shared: Shared,
         stop: CancellationToken,
     ) -> (Self, MirrorHandle) {
@@ -202,7 +203,7 @@ impl MirrorTask {
             stop,
             inbox,
             timetable,
-            paused: BTreeSet::new(),
+            paused,
         };
         (task, MirrorHandle { inbox: sender })
     }
@@ -545,10 +546,13 @@ impl<'a> Session<'a> {
             WatchEvent::Uncovered { directories, cause } => self.on_uncovered(directories, cause),
             WatchEvent::Reached(number) => {
                 if let Some((scope, reply)) = self.flushing.remove(&number) {
-                    self.settle(scope, None, reply).await;
+                    match self.blind_spots() {
+                        Some(cause) => drop(reply.send(Settled::Held(cause))),
+                        None => self.settle(scope, None, reply).await,
+                    }
                 }
             }
-            WatchEvent::RootGone => return self.is_source_there(),
+            WatchEvent::RootGone { is_certain } => return !is_certain && self.is_source_there(),
         }
         true
     }
@@ -643,6 +647,14 @@ impl<'a> Session<'a> {
             }
             Question::Pulse(reply) => self.pulse(reply).await,
         }
+    }
+
+    /// What nobody can tell is at the remotes.
+    fn blind_spots(&self) -> Option<String> {
+        let gauges = self.watching.as_ref()?.gauges();
+        let unwatched = gauges.uncovered.load(Ordering::Relaxed);
+        let number = counted(unwatched, "directory is", "directories are");
+        (unwatched > 0).then(|| format!("{number} not watched, so what changed there is not known"))
     }
 
     /// Has the watcher tell first what it knows.
@@ -757,13 +769,18 @@ pub fn together(all: Vec<Settled>) -> Settled {
 /// Answers as soon as all have; not at all if one never does.
 fn answer_when_all_have<T: Send + 'static, U: Send + 'static>(
     waits: Vec<oneshot::Receiver<T>>,
-    reply: oneshot::Sender<U>,
+    mut reply: oneshot::Sender<U>,
     sum: impl FnOnce(Vec<T>) -> U + Send + 'static,
 ) {
     tokio::spawn(async move {
         let mut all = Vec::with_capacity(waits.len());
         for wait in waits {
-            match wait.await {
+            let answer = tokio::select! {
+                answer = wait => answer,
+                // Nobody waits any more.
+                () = reply.closed() => return,
+            };
+            match answer {
                 Ok(answer) => all.push(answer),
                 Err(_) => return,
             }

@@ -318,6 +318,7 @@ impl Resolver<'_> {
         match kind {
             FileType::Directory if self.rules.one_file_system && self.is_foreign(stat.st_dev) => {
                 // rsync takes a listed directory's own file system for the one to stay on.
+                self.resolved.beyond.push(dirty.clone());
                 let extent = Extent::Entry;
                 self.resolved.plain.push(DirtyPath { extent, ..dirty });
             }

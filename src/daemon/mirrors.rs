@@ -1,6 +1,7 @@
 //! The mirrors that run: started and ended as the configuration says, each remote with a number of its own.
 
-use std::path::Path;
+use std::collections::BTreeSet;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use tokio::task::{JoinError, JoinSet};
@@ -22,6 +23,7 @@ pub struct Mirrors {
     plugins: RunningPlugins,
     shared: Shared,
     next_number: u32,
+    paused: BTreeSet<u32>,
 }
 
 struct Running {
@@ -40,6 +42,7 @@ impl Mirrors {
             plugins: RunningPlugins::default(),
             shared,
             next_number: 1,
+            paused: BTreeSet::new(),
         }
     }
 
@@ -63,6 +66,7 @@ impl Mirrors {
             info!(SERSYNC_MIRROR = %source, "no longer mirroring {source}");
             stop.cancel();
         }
+        let paused_before = self.paused_of(&ended);
         // The same source or target must not be served twice.
         for _ in &ended {
             if let Some(ended) = self.tasks.join_next().await {
@@ -90,9 +94,55 @@ impl Mirrors {
             .into_iter()
             .map(|mirror| self.number(mirror))
             .collect();
+        for (config, numbers) in &numbered {
+            let targets = config
+                .remotes
+                .iter()
+                .map(|remote| remote.target.to_string());
+            let paused = targets.zip(numbers).filter(|(target, _)| {
+                paused_before.contains(&(config.source.clone(), target.clone()))
+            });
+            self.paused.extend(paused.map(|(_, number)| *number));
+        }
         self.show(&mirrors.collect::<Vec<_>>(), &numbered);
         for (config, numbers) in numbered {
-            self.start(config, numbers);
+            let source = &config.source;
+            let was_served = ended.iter().any(|other| other.config.source == *source);
+            self.start(config, numbers, was_served);
+        }
+    }
+
+    /// The sources and targets of mirrors that were paused.
+    fn paused_of(&self, mirrors: &[Running]) -> BTreeSet<(PathBuf, String)> {
+        let remotes = mirrors.iter().flat_map(
+            |Running {
+                 config, numbers, ..
+             }| {
+                let targets = config
+                    .remotes
+                    .iter()
+                    .map(|remote| remote.target.to_string());
+                let numbered = targets.zip(numbers);
+                numbered.map(|(target, number)| (*number, (config.source.clone(), target)))
+            },
+        );
+        let paused = remotes.filter(|(number, _)| self.paused.contains(number));
+        paused.map(|(_, lane)| lane).collect()
+    }
+
+    /// Remembers what an administrator has paused, or resumed: a reload changes nothing of that.
+    pub fn note_paused(&mut self, scope: Scope, is_paused: bool) {
+        let numbers = self.running.iter().flat_map(|running| &running.numbers);
+        let meant = numbers.filter(|number| match scope {
+            Scope::All => true,
+            Scope::Remote(only) => only == **number,
+        });
+        for number in meant.copied().collect::<Vec<_>>() {
+            if is_paused {
+                self.paused.insert(number);
+            } else {
+                self.paused.remove(&number);
+            }
         }
     }
 
@@ -103,7 +153,8 @@ impl Mirrors {
         (mirror, numbers)
     }
 
-    fn start(&mut self, config: MirrorConfig, numbers: Vec<u32>) {
+    /// Starts one. Of a source that `was_served` until now, changes were pending, or happened meanwhile: it is compared.
+    fn start(&mut self, config: MirrorConfig, numbers: Vec<u32>, was_served: bool) {
         if config.remotes.is_empty() {
             info!("telling plugins of {}", config.source.display());
         }
@@ -119,7 +170,11 @@ impl Mirrors {
         let (task, handle) = MirrorTask::new(
             config.clone(),
             numbers.clone(),
-            self.shared.clone(),
+            self.paused.clone(),
+            Shared {
+                initial_push: self.shared.initial_push || was_served,
+                ..self.shared.clone()
+            },
             stop.clone(),
         );
         self.tasks.spawn(task.run());

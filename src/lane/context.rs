@@ -4,7 +4,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::sync::{Semaphore, watch};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 use tokio_util::sync::CancellationToken;
 
 use super::{End, Hold};
@@ -133,11 +133,24 @@ impl Context {
         }
     }
 
+    /// The right to start a child; `None` when children are to end.
+    pub(super) async fn permit(&self, halt: &Halt) -> Option<OwnedSemaphorePermit> {
+        tokio::select! {
+            biased;
+            () = halt.cancel.cancelled() => None,
+            permit = Arc::clone(&self.children).acquire_owned() => permit.ok(),
+        }
+    }
+
     /// A child that waits for the list of the next send run.
     #[must_use]
     pub fn standby(&self, forms: Forms, quiet: Duration, halt: &Halt) -> Option<Standby> {
+        // Being ended without a list, rsync would make a local target that is not there; and there is nobody to connect
+        // to ahead of time.
+        if matches!(self.remote.target, Target::Local { .. }) {
+            return None;
+        }
         let root = self.open_root().ok()?;
-        self.check_target().ok()?;
         if self.ssh.as_ref().is_some_and(|ssh| !ssh.is_open()) {
             return None;
         }
@@ -158,9 +171,7 @@ impl Context {
         self.check_target()?;
         let root = self.open_root().map_err(End::Held)?;
         let kind = RunKind::Send { ignore_times: true };
-        let Ok(_permit) = self.children.acquire().await else {
-            return Ok(());
-        };
+        let _permit = self.permit(halt).await.ok_or(End::Stopped)?;
         // A connection that hangs is not to be used again.
         self.hang_up().await;
         let ended = self

@@ -21,7 +21,7 @@ pub struct Job {
     pub paths: Vec<DirtyPath>,
     /// Directories in which the receiver may have left temporary files.
     pub unswept: Vec<RelPath>,
-    /// The long jobs that run at the same time, beside a path job. A link is not put where one of them may have seen a
+    /// The long jobs that run at the same time. A link is not put where one of them may have seen a
     /// directory, since it would write and delete through that link; and nothing is deleted by a listing where it has
     /// half-written files.
     pub beside: Vec<(Route, Batch)>,
@@ -82,6 +82,8 @@ pub enum End {
     DiskFull(Failure),
     /// A guard: nothing is sent or deleted for now.
     Held(Hold),
+    /// It was told to stop, which says nothing of the remote or of the paths.
+    Stopped,
 }
 
 impl End {
@@ -91,7 +93,7 @@ impl End {
                 failure.message.clone()
             }
             Self::Held(hold) => hold.to_string(),
-            Self::Reached | Self::Refused(_) => String::new(),
+            Self::Reached | Self::Refused(_) | Self::Stopped => String::new(),
         }
     }
 }

@@ -5,7 +5,7 @@ use std::time::Instant;
 
 use super::MOST_DIRTY;
 use crate::change::Extent;
-use crate::dirty::{DirtyPath, DirtySet, Route};
+use crate::dirty::{DirtyPath, DirtySet};
 use crate::path::RelPath;
 
 /// The paths of a job, in order.
@@ -23,6 +23,12 @@ impl Batch {
             paths: paths.into(),
             oldest: paths.iter().map(|dirty| dirty.since).min(),
         }
+    }
+
+    /// Since when the oldest of its paths has differed.
+    #[must_use]
+    pub fn oldest(&self) -> Option<Instant> {
+        self.oldest
     }
 
     /// Number of paths.
@@ -58,10 +64,21 @@ impl Batch {
             || path.ancestors_below_root().any(|dir| at(&dir).is_ok())
     }
 
+    /// What a run of this batch may have undone of what another one did, and the other way round: what was done, and the
+    /// directories in which everything was deleted that their listing did not hold.
+    pub fn met_by<'a>(
+        &'a self,
+        done: &'a [DirtyPath],
+        emptied: &'a [RelPath],
+    ) -> impl Iterator<Item = DirtyPath> + 'a {
+        let done = done.iter().filter(|dirty| self.overlaps(&dirty.path));
+        let met = emptied.iter().flat_map(|dir| self.met_in(dir));
+        done.cloned().chain(met)
+    }
+
     /// What of this batch a deletion of what stands in `dir` may have undone: its paths below that directory, or the
     /// directory itself if it is below one of them.
-    #[must_use]
-    pub fn met_in(&self, dir: &RelPath) -> Vec<DirtyPath> {
+    fn met_in(&self, dir: &RelPath) -> Vec<DirtyPath> {
         let first = self.paths.partition_point(|dirty| dirty.path < *dir);
         let below = self.paths[first..].iter();
         let below: Vec<DirtyPath> = below
@@ -69,7 +86,9 @@ impl Batch {
             .cloned()
             .collect();
         if below.is_empty() && self.overlaps(dir) {
-            return vec![DirtyPath::now(dir.clone(), Extent::Subtree)];
+            let mut whole = DirtyPath::now(dir.clone(), Extent::Subtree);
+            whole.since = self.oldest.unwrap_or(whole.since);
+            return vec![whole];
         }
         below
     }
@@ -108,20 +127,6 @@ impl Slot {
         self.running.as_ref().is_some_and(|batch| batch.lists(path))
     }
 
-    /// See [`Batch::overlaps`].
-    pub fn overlaps(&self, path: &RelPath) -> bool {
-        self.running
-            .as_ref()
-            .is_some_and(|batch| batch.overlaps(path))
-    }
-
-    /// See [`Batch::met_in`].
-    pub fn met_in(&self, dir: &RelPath) -> Vec<DirtyPath> {
-        self.running
-            .as_ref()
-            .map_or_else(Vec::new, |batch| batch.met_in(dir))
-    }
-
     /// Number of paths of its job.
     pub fn len(&self) -> usize {
         self.running.as_ref().map_or(0, Batch::len)
@@ -137,16 +142,6 @@ impl Slot {
     pub fn is_everything(&self) -> bool {
         let mut running = self.running.iter().flat_map(Batch::iter);
         running.any(|dirty| dirty.path.is_root() && dirty.extent == Extent::Subtree)
-    }
-
-    /// Something was done where its job is at work.
-    pub fn touch(&mut self, dirty: &DirtyPath) {
-        // Where the long run put an older file back, its time differs: no need to ignore times.
-        let dirty = DirtyPath {
-            written: false,
-            ..dirty.clone()
-        };
-        self.touched.put_back(dirty, Route::Path);
     }
 
     /// What was a directory when this job began may still be one to it. So a path that a path job is to deal with is

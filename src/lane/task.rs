@@ -314,7 +314,9 @@ impl LaneTask {
             }
             LaneMessage::Resume => {
                 self.state.on_pause(false);
-                self.pausing.clear();
+                for reply in self.pausing.drain(..) {
+                    let _ = reply.send(());
+                }
                 self.cancel_at = None;
                 if self.halt.stop.is_cancelled() {
                     self.halt = Halt::default();
@@ -350,6 +352,10 @@ impl LaneTask {
     }
 
     fn verify(&mut self, path: RelPath, reply: oneshot::Sender<Result<Verified, String>>) {
+        if self.halt.stop.is_cancelled() {
+            let _ = reply.send(Err("it is paused: resume it first".into()));
+            return;
+        }
         let (context, forms, halt) = (Arc::clone(&self.context), self.forms, self.halt.clone());
         self.jobs.spawn(async move {
             let result = context.verify(&[path], forms, &halt).await;

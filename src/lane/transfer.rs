@@ -10,6 +10,8 @@ use std::ffi::OsString;
 use std::io;
 use std::sync::Arc;
 
+use tokio::sync::OwnedSemaphorePermit;
+
 use super::context::{Context, Halt};
 use super::sample;
 use super::slot::position;
@@ -25,6 +27,9 @@ use crate::rsync::{
 };
 
 mod filtered;
+
+/// rsync's exit where the source or the receiver changed while it ran.
+const CHANGED: i32 = 24;
 
 /// Up to so many bytes of files that need not be sent ride along with those that must, instead of in a run of their
 /// own.
@@ -259,80 +264,96 @@ impl Transfer {
         let mut dirs: Vec<RelPath> = now.iter().filter_map(|dirty| dirty.path.parent()).collect();
         dirs.sort();
         dirs.dedup();
-        if let Err(failure) = self.send_directories(root, &dirs).await {
-            self.fail_or_repeat(now, &failure);
-        } else if !now.is_empty() {
-            let kind = RunKind::Delete { by_name: false };
-            self.run_list(root, kind, now).await;
-            self.report.emptied.extend(dirs);
+        let failure = match self.certain_directories(root, &dirs).await {
+            Ok((certain, failure)) => {
+                let is_certain = |dirty: &DirtyPath| {
+                    dirty
+                        .path
+                        .parent()
+                        .is_some_and(|dir| certain.contains(&dir))
+                };
+                let (sure, unsure): (Vec<_>, Vec<_>) = now.into_iter().partition(is_certain);
+                let unsure = unsure.into_iter().map(|dirty| (dirty, failure.clone()));
+                self.report.failed.extend(unsure);
+                if !sure.is_empty() {
+                    let kind = RunKind::Delete { by_name: false };
+                    self.run_list(root, kind, sure).await;
+                    self.report.emptied.extend(certain);
+                }
+                return;
+            }
+            Err(failure) => failure,
+        };
+        if self.report.end == End::Reached {
+            self.undecided(now, failure);
+        } else {
+            self.report.again.extend(now);
         }
     }
 
     /// Has directories stand at the receiver as such, so that no deletion in them goes through a link that was there
-    /// before. `Err` if that is not certain.
-    async fn send_directories(
+    /// before. Gives those of which that is certain, and why it is not of the others; `Err` if it is of none.
+    async fn certain_directories(
         &mut self,
         root: &SourceRoot,
         dirs: &[RelPath],
-    ) -> Result<(), Failure> {
+    ) -> Result<(BTreeSet<RelPath>, Failure), Failure> {
+        let failure = |exit: i32, message: String| Failure { exit, message };
+        let all = || dirs.iter().cloned().collect::<BTreeSet<_>>();
+        let why = "nothing is deleted in a directory that could not be sent";
         // The root stands there anyway, and in a list it takes its entries along, whatever a filter says of them.
-        let is_meant = |dir: &&RelPath| self.context.filter.is_none() || !dir.is_root();
-        let dirs: Vec<RelPath> = dirs.iter().filter(is_meant).cloned().collect();
+        let is_filtered = self.context.filter.is_some();
+        let is_listed = |dir: &&RelPath| !is_filtered || !dir.is_root();
+        let listed: Vec<RelPath> = dirs.iter().filter(is_listed).cloned().collect();
         if dirs.is_empty() || self.report.end != End::Reached {
-            return Ok(());
+            return Ok((BTreeSet::new(), failure(-1, why.into())));
+        }
+        if listed.is_empty() {
+            return Ok((all(), failure(0, why.into())));
         }
         let kind = RunKind::Send { ignore_times: true };
-        let ended = self.child(root, kind, args::list(&dirs)).await;
-        self.count(&ended);
+        let Some(ended) = self.child(root, kind, args::list(&listed)).await else {
+            return Err(failure(-1, "it was stopped".into()));
+        };
         let names = Names {
-            listed: &dirs,
+            listed: &listed,
             root: &self.context.source,
             target: &self.context.remote.target,
         };
         let exit = ended.exit.code();
-        let failure = match judge(kind, &ended, &names) {
-            Outcome::Synced => return Ok(()),
+        let uncertain = match judge(kind, &ended, &names) {
+            Outcome::Synced => return Ok((all(), failure(exit, why.into()))),
+            // It changed meanwhile: another look helps.
+            Outcome::Again(_) | Outcome::Undecided { changed: true, .. } if is_filtered => {
+                return Err(failure(CHANGED, why.into()));
+            }
+            Outcome::Again(again) => again,
+            Outcome::Failed { paths, again, .. } => paths
+                .into_iter()
+                .map(|(path, _)| path)
+                .chain(again)
+                .collect(),
+            Outcome::Undecided { message, .. } | Outcome::DiskFull(message) => {
+                return Err(failure(exit, format!("{why}: {message}")));
+            }
             Outcome::Unreachable(message) => {
-                let failure = Failure { exit, message };
+                let failure = failure(exit, message);
                 self.report.end = End::Unreachable(failure.clone());
-                failure
+                return Err(failure);
             }
             Outcome::Misconfigured(message) => {
-                let failure = Failure { exit, message };
+                let failure = failure(exit, message);
                 self.report.end = End::Misconfigured(failure.clone());
-                failure
+                return Err(failure);
             }
             Outcome::Refused(form) => {
                 self.report.end = End::Refused(form);
-                let message = "an option was refused".into();
-                Failure { exit, message }
-            }
-            // It changed meanwhile: another look helps.
-            Outcome::Again(_) | Outcome::Undecided { changed: true, .. }
-                if self.context.filter.is_some() =>
-            {
-                Failure {
-                    exit: 24,
-                    message: String::new(),
-                }
-            }
-            _ => {
-                let what = "nothing is deleted where a directory could not be sent";
-                let message = format!("{what}: {}", ended.exit);
-                Failure { exit, message }
+                return Err(failure(exit, "an option was refused".into()));
             }
         };
-        Err(failure)
-    }
-
-    /// Paths that could not be dealt with: dirty as before if the remote is to blame, else failed.
-    fn fail_or_repeat(&mut self, paths: Vec<DirtyPath>, failure: &Failure) {
-        if self.report.end == End::Reached && !self.halt.stop.is_cancelled() {
-            let failed = paths.into_iter().map(|dirty| (dirty, failure.clone()));
-            self.report.failed.extend(failed);
-        } else {
-            self.report.again.extend(paths);
-        }
+        let mut certain = all();
+        certain.retain(|dir| !uncertain.iter().any(|name| dir.is_within(name)));
+        Ok((certain, failure(exit, format!("{why}: {}", ended.exit))))
     }
 
     async fn compare(&mut self, trees: Vec<DirtyPath>) {
@@ -371,9 +392,8 @@ impl Transfer {
         }
         let mut equal = [0; 2];
         for (exact, equal) in [false, true].into_iter().zip(&mut equal) {
-            let ended = self
-                .child(root, RunKind::Ask { exact }, args::list(&files))
-                .await;
+            let asked = self.child(root, RunKind::Ask { exact }, args::list(&files));
+            let Some(ended) = asked.await else { return };
             if !matches!(ended.exit, Exit::Code(0)) {
                 return;
             }
@@ -392,7 +412,7 @@ impl Transfer {
 
     /// One run, unless an earlier one of this job found that there is nobody to talk to.
     async fn run_list(&mut self, root: &SourceRoot, kind: RunKind, paths: Vec<DirtyPath>) {
-        if self.report.end != End::Reached || self.halt.stop.is_cancelled() {
+        if self.report.end != End::Reached {
             self.report.again.extend(paths);
             return;
         }
@@ -401,12 +421,10 @@ impl Transfer {
             RunKind::Delete { by_name: false } => args::parents_list(&names),
             _ => args::list(&names),
         };
-        let ended = self.child(root, kind, list).await;
-        if self.halt.cancel.is_cancelled() {
+        let Some(ended) = self.child(root, kind, list).await else {
             self.report.again.extend(paths);
             return;
-        }
-        self.count(&ended);
+        };
         for dirty in &paths {
             tracing::trace!(written = dirty.written, "{kind:?} {}", dirty.path);
         }
@@ -442,11 +460,33 @@ impl Transfer {
         self.account(kind, &ended.exit, outcome, paths);
     }
 
-    /// The standby if there is one and the run is of its kind, else a new child.
-    async fn child(&mut self, root: &SourceRoot, kind: RunKind, list: Vec<u8>) -> Ended {
-        let Ok(_permit) = self.context.children.acquire().await else {
-            unreachable!("the semaphore of the children is never closed");
+    /// The standby if there is one and the run is of its kind, else a new child. `None` if the job is to stop, which may
+    /// have ended the run.
+    async fn child(&mut self, root: &SourceRoot, kind: RunKind, list: Vec<u8>) -> Option<Ended> {
+        let ended = match self.permit().await {
+            Some(_permit) => Some(self.run_child(root, kind, list).await),
+            None => None,
         };
+        if ended.is_none() || self.halt.cancel.is_cancelled() {
+            self.report.end = End::Stopped;
+            return None;
+        }
+        if let Some(ended) = &ended {
+            self.count(ended);
+        }
+        ended
+    }
+
+    /// The right to start a child; `None` when the job is to stop.
+    async fn permit(&self) -> Option<OwnedSemaphorePermit> {
+        tokio::select! {
+            biased;
+            () = self.halt.stop.cancelled() => None,
+            permit = Arc::clone(&self.context.children).acquire_owned() => permit.ok(),
+        }
+    }
+
+    async fn run_child(&mut self, root: &SourceRoot, kind: RunKind, list: Vec<u8>) -> Ended {
         let pace = self.pace(kind, &list);
         let limit = (pace == Pace::Brief).then_some(self.context.remote.timeout);
         if kind == (RunKind::Send { ignore_times: true })
@@ -651,32 +691,53 @@ impl Transfer {
         if !self.context.compares_with_deletion() {
             self.report.unswept.clear();
         }
-        if self.report.unswept.is_empty() || self.report.end != End::Reached {
+        let is_busy = |dir: &RelPath| self.beside.iter().any(|(_, batch)| batch.overlaps(dir));
+        let all = std::mem::take(&mut self.report.unswept).into_iter();
+        let (later, dirs): (Vec<_>, Vec<_>) = all.partition(is_busy);
+        self.report.unswept = later;
+        if dirs.is_empty() {
             return;
         }
-        let (below, dirs) = (Arc::clone(root), self.report.unswept.clone());
+        if !self.sweep_in(root, dirs.clone()).await {
+            self.report.unswept.extend(dirs);
+        }
+    }
+
+    /// Whether that is over. What failed by itself is not tried again: it is a left-over, and the next full push removes
+    /// it.
+    async fn sweep_in(&mut self, root: &Arc<SourceRoot>, dirs: Vec<RelPath>) -> bool {
+        let below = Arc::clone(root);
         let Some(dirs) = on_disk(move || directories(&below, &dirs)).await else {
-            return;
+            return false;
         };
+        if self.report.end != End::Reached {
+            return false;
+        }
         let root = match self.context.open_root_to_delete() {
             Ok(root) => root,
-            Err(hold) => return self.hold(hold, Vec::new()),
+            Err(hold) => {
+                self.hold(hold, Vec::new());
+                return false;
+            }
         };
-        if self.send_directories(&root, &dirs).await.is_err() || self.report.end != End::Reached {
-            return;
+        let certain: Vec<RelPath> = match self.certain_directories(&root, &dirs).await {
+            Ok((certain, _)) => certain.into_iter().collect(),
+            Err(_) => return self.report.end == End::Reached,
+        };
+        if certain.is_empty() {
+            return self.report.end == End::Reached;
         }
         if self.context.filter.is_some() {
-            return self.sweep_filtered(&root, &dirs).await;
+            return self.sweep_filtered(&root, &certain).await;
         }
         let kind = RunKind::Delete { by_name: false };
-        let ended = self.child(&root, kind, args::directories_list(&dirs)).await;
-        self.count(&ended);
-        tracing::debug!(directories = dirs.len(), "swept: {}", ended.exit);
-        self.report.emptied.extend(dirs);
-        // What failed by itself is not tried again: it is a left-over, and the next full push removes it.
-        if matches!(ended.exit, Exit::Code(0..=4 | 23..=25)) {
-            self.report.unswept.clear();
-        }
+        let list = args::directories_list(&certain);
+        let Some(ended) = self.child(&root, kind, list).await else {
+            return false;
+        };
+        tracing::debug!(directories = certain.len(), "swept: {}", ended.exit);
+        self.report.emptied.extend(certain);
+        matches!(ended.exit, Exit::Code(0..=4 | 23..=25))
     }
 
     fn count(&mut self, ended: &Ended) {

@@ -39,9 +39,7 @@ impl Context {
         let kind = RunKind::Verify {
             delete: self.compares_with_deletion() && forms.delete_in_trees,
         };
-        let Ok(_permit) = self.children.acquire().await else {
-            unreachable!("the semaphore of the children is never closed");
-        };
+        let _permit = self.permit(halt).await.ok_or("it was ended")?;
         let (mut verified, mut itemized) = (Verified::default(), Itemized::default());
         let listen = |output: &[u8]| {
             let items = itemized.read(output);

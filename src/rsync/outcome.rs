@@ -159,7 +159,7 @@ fn says_vanished(line: &str) -> bool {
 }
 
 /// Whether a message is of a source, or a receiver's directory, that changed under the run: no such file, no directory,
-/// a directory, too many links where a link came in a file's place.
+/// a directory, too many links where a link came in a file's place, no data where a file was cut short.
 fn says_changed(line: &str) -> bool {
     // These end with a name, which may end like anything.
     let ends_with_name = [
@@ -169,7 +169,9 @@ fn says_changed(line: &str) -> bool {
     if ends_with_name.iter().any(|head| line.starts_with(head)) {
         return false;
     }
+    let was_cut_short = line.contains("] read errors mapping ") && line.ends_with(" (61)");
     says_vanished(line)
+        || was_cut_short
         || line.contains("failed verification -- update discarded")
         || [" (2)", " (20)", " (21)", " (40)"]
             .iter()
@@ -648,6 +650,7 @@ mod tests {
             "rsync: [sender] send_files failed to open \"/data/src/x\": Too many levels of symbolic links (40)",
             "rsync: [receiver] mkstemp \"/sub/.x.JaxxWt\" (in m) failed: No such file or directory (2)",
             "ERROR: x failed verification -- update discarded.",
+            "rsync: [sender] read errors mapping \"/data/src/x\": No data available (61)",
         ] {
             let outcome = run(SEND, Exit::Code(23), &[line, SUMMARY], &[b"a", b"x"]);
             assert_eq!(outcome, Outcome::Again(vec![path(b"x")]), "{line}");

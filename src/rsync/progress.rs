@@ -17,13 +17,10 @@ impl Progress {
     /// More of the output came; returns the latest percentage in it.
     pub fn read(&mut self, chunk: &[u8]) -> Option<u8> {
         self.rest.extend_from_slice(chunk);
-        let end = self.rest.iter().rposition(|byte| *byte == b')')?;
-        let percent = latest(&self.rest[..end]);
-        self.rest.drain(..=end);
-        let len = self.rest.len();
-        if len > MOST_REST {
-            self.rest.drain(..len - MOST_REST);
-        }
+        let end = self.rest.iter().rposition(|byte| *byte == b')');
+        let percent = end.and_then(|end| latest(&self.rest[..end]));
+        let kept = self.rest.len().saturating_sub(MOST_REST);
+        self.rest.drain(..kept.max(end.map_or(0, |end| end + 1)));
         percent
     }
 }

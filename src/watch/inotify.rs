@@ -5,7 +5,7 @@
 //! (`tree`), a renamed directory keeps its watches, and nothing polls: an idle thread sleeps in the
 //! kernel without a descriptor of the source open, so the source can be unmounted.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::{BTreeSet, HashMap, VecDeque};
 use std::io;
 use std::mem::MaybeUninit;
 use std::os::fd::{AsFd, OwnedFd};
@@ -25,7 +25,7 @@ use super::open_files::OpenFiles;
 use super::tree::{NodeId, ROOT, WatchTree};
 use super::uncovered::Uncovered;
 use super::{Gauges, WatchConfig, Watcher, Watching};
-use crate::change::{Change, WatchEvent};
+use crate::change::{Blindness, Change, WatchEvent};
 use crate::config::Removals;
 use crate::filter::Kind;
 use crate::path::{Identity, RelPath, SourceRoot, proc_path};
@@ -91,6 +91,7 @@ impl Watcher for Inotify {
             last_read: Instant::now(),
             quick_reads: 0,
             overflow: Overflow::default(),
+            unmounted: BTreeSet::new(),
             asked: Vec::new(),
             ended: false,
         };
@@ -152,6 +153,8 @@ struct WatchThread {
     /// Quick readings in a row.
     quick_reads: u32,
     overflow: Overflow,
+    /// Directories whose file system was unmounted, so that another is seen in their place, or none.
+    unmounted: BTreeSet<NodeId>,
     /// Questions of [`Watching::ask`] that came before the last reading.
     asked: Vec<u64>,
     ended: bool,
@@ -275,6 +278,7 @@ impl WatchThread {
         while let Some(event) = self.backlog.pop_front() {
             self.on_event(&event, &mut root);
             if self.changes.len() >= MESSAGE {
+                self.beat();
                 self.flush();
             }
         }
@@ -287,7 +291,9 @@ impl WatchThread {
             return self.on_overflow();
         }
         if flags.contains(ReadFlags::IGNORED) {
-            self.tree.forget_watch(event.watch);
+            if self.tree.forget_watch(event.watch) == Some(ROOT) {
+                self.root_is_gone(true);
+            }
             return;
         }
         let Some(dir) = self.tree.by_watch(event.watch) else {
@@ -295,8 +301,12 @@ impl WatchThread {
         };
         if flags.intersects(ReadFlags::DELETE_SELF | ReadFlags::MOVE_SELF | ReadFlags::UNMOUNT) {
             if dir == ROOT {
-                self.flush();
-                self.send(WatchEvent::RootGone);
+                self.root_is_gone(!flags.contains(ReadFlags::MOVE_SELF));
+            } else if flags.contains(ReadFlags::UNMOUNT) {
+                self.unmounted.insert(dir);
+                let cause = "its file system is not mounted";
+                self.uncovered
+                    .insert(dir, Blindness::Failed(cause.into()), Instant::now());
             }
             return;
         }
@@ -354,6 +364,11 @@ impl WatchThread {
             }),
             Removals::None => {}
         }
+    }
+
+    fn root_is_gone(&mut self, is_certain: bool) {
+        self.flush();
+        self.send(WatchEvent::RootGone { is_certain });
     }
 
     fn on_file(&mut self, event: &Event, dir: NodeId, path: RelPath) {
@@ -508,6 +523,7 @@ impl WatchThread {
 
     fn remove(&mut self, node: NodeId) {
         self.uncovered.forget(node);
+        self.unmounted.remove(&node);
         for watch in self.tree.remove(node) {
             self.remove_watch(watch);
         }
@@ -579,6 +595,19 @@ impl WatchThread {
         }
     }
 
+    /// Whether a file system is mounted at a directory of the source.
+    fn is_mounted(&self, path: &RelPath, root: &mut LazyRoot) -> io::Result<bool> {
+        let (Some(root), Some(parent)) = (root.take(&self.config, self.identity), path.parent())
+        else {
+            return Ok(false);
+        };
+        let device = |dir: &RelPath| {
+            let fd = root.open_dir(dir, OFlags::PATH)?;
+            io::Result::Ok(rustix::fs::fstat(&fd)?.st_dev)
+        };
+        Ok(device(path)? != device(&parent)?)
+    }
+
     /// What is not watched may have changed: it is tried again, and compared.
     fn walk_uncovered(&mut self, now: Instant) {
         let mut root = LazyRoot::default();
@@ -591,6 +620,23 @@ impl WatchThread {
             let Some(path) = self.tree.path(node) else {
                 continue;
             };
+            if self.unmounted.contains(&node) {
+                match self.is_mounted(&path, &mut root) {
+                    Ok(true) => {}
+                    // The bare mount point says nothing of what is at the receivers.
+                    Ok(false) => {
+                        let cause = "its file system is not mounted";
+                        self.uncover(node, Blindness::Failed(cause.into()));
+                        continue;
+                    }
+                    // It was on that file system.
+                    Err(_) => {
+                        self.remove(node);
+                        continue;
+                    }
+                }
+                self.unmounted.remove(&node);
+            }
             self.walk_new(&mut root, node, Tell::Nothing);
             self.changes.push(Change::subtree(path));
         }
@@ -620,7 +666,7 @@ impl WatchThread {
         self.overflow.walk_at = None;
         let Some(root) = LazyRoot::default().take(&self.config, self.identity) else {
             self.overflow.walk_at = Some(Instant::now() + LONGEST_PAUSE);
-            return self.send(WatchEvent::RootGone);
+            return self.send(WatchEvent::RootGone { is_certain: false });
         };
         let moves = std::mem::take(&mut self.moves).into_values();
         let displaced = std::mem::take(&mut self.displaced).into_values();

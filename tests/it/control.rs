@@ -228,6 +228,83 @@ fn a_reload_takes_a_good_configuration_and_keeps_the_old_one_instead_of_a_bad_on
 }
 
 #[test]
+fn a_reload_loses_nothing_that_is_pending_and_resumes_nothing_that_is_paused() -> io::Result<()> {
+    let mut asked = Asked {
+        mirror: Mirror::prepare()?,
+        bus: Bus::start()?,
+    };
+    let address = asked.bus.address();
+    asked
+        .mirror
+        .run_with(&["--bus", &address, "--initial", "no"])?;
+    // Without the first push, what stands there before the watch is not sent.
+    let first = asked.mirror.replica("first");
+    wait_until(SOON, "it is followed", || {
+        fs::write(asked.mirror.source("first"), "content").is_ok() && first.exists()
+    });
+    asked.mirror.daemon.stop();
+    fs::write(asked.mirror.source("pending"), "content")?;
+    let is_pending = || {
+        let said = asked.bus.ask(&["status", "--json"]);
+        said.is_ok_and(|said| said.out.contains(r#""state":"degraded""#))
+    };
+    wait_until(SOON, "the remote is missed", is_pending);
+    let file = asked.mirror.config.file.clone();
+    let good = fs::read_to_string(&file)?;
+    fs::write(&file, good.replace("-a", "-a --bwlimit=10m"))?;
+    asked.ask(&["pause"], 0);
+    asked.ask(&["reload"], 0);
+    asked.mirror.daemon.start()?;
+    let replica = asked.mirror.replica("pending");
+    stays(Duration::from_secs(3), "it is paused", || !replica.exists());
+    asked.ask(&["resume"], 0);
+    asked.ask(&["flush"], 0);
+    assert!(replica.exists());
+    asked.mirror.finish()
+}
+
+#[test]
+fn a_reload_does_not_wait_for_the_runs_of_others() -> io::Result<()> {
+    let asked = Asked {
+        mirror: Mirror::prepare()?,
+        bus: Bus::start()?,
+    };
+    let second = asked.mirror.at("second");
+    grow(&second, 1, 1, 10)?;
+    fs::create_dir(asked.mirror.at("second replica"))?;
+    grow(&asked.mirror.source(""), 2, 20, 1000)?;
+    let local = format!(
+        r#"<localpath watch="{}"><remote path="{}"/></localpath></sersync>"#,
+        second.display(),
+        asked.mirror.at("second replica").display()
+    );
+    let address = asked.bus.address();
+    asked.mirror.daemon.freeze();
+    asked.mirror.config.write()?;
+    let file = asked.mirror.config.file.clone();
+    let one = fs::read_to_string(&file)?;
+    let mut command = Sersync::command();
+    fs::write(&file, one.replacen("</sersync>", &local, 1))?;
+    command
+        .args(["run", "-n", "1", "--bus", &address, "--config"])
+        .arg(&file);
+    let log = asked.mirror.at("two.log");
+    let mut sersync = Sersync::spawn(command, &log)?;
+    wait_until(SOON, "a run begins", || {
+        !sersync.rsync_children().is_empty()
+    });
+    fs::write(&file, one)?;
+    let started = Instant::now();
+    asked.ask(&["reload"], 0);
+    println!("reloaded within {:?}", started.elapsed());
+    assert!(started.elapsed() < Duration::from_secs(25));
+    asked.mirror.daemon.thaw();
+    assert!(sersync.is_running());
+    sersync.stop();
+    Ok(())
+}
+
+#[test]
 fn a_second_process_cannot_be_the_same_instance() -> io::Result<()> {
     let asked = Asked::start()?;
     let mut command = Sersync::command();

@@ -155,6 +155,30 @@ fn a_local_target_that_is_not_there_is_not_made() -> io::Result<()> {
 }
 
 #[test]
+fn a_local_target_that_goes_away_is_not_made_anew() -> io::Result<()> {
+    let mut mirror = Mirror::prepare()?;
+    let target = mirror.at("copy");
+    fs::create_dir(&target)?;
+    mirror.config.mirrors[0]
+        .remotes
+        .push(crate::confxml::Remote::Local(target.clone()));
+    mirror.run()?;
+    fs::write(mirror.source("one"), "content")?;
+    wait_until(SOON, "it is at the target", || target.join("one").exists());
+    fs::rename(&target, mirror.at("away"))?;
+    fs::write(mirror.source("two"), "content")?;
+    mirror
+        .sersync()
+        .wait_for_problem(&["copy", "does not exist"]);
+    stays(WATCHED, "no target is made", || !target.exists());
+    fs::rename(mirror.at("away"), &target)?;
+    wait_until(AFTER_BACK_OFF, "it is served again", || {
+        target.join("two").exists()
+    });
+    mirror.finish()
+}
+
+#[test]
 fn names_that_look_like_commands_are_run_by_nobody() -> io::Result<()> {
     let mirror = Mirror::prepare()?;
     let directory = mirror.at("working directory");
@@ -304,4 +328,33 @@ fn with_x_nothing_below_a_mount_point_is_sent_or_deleted() -> io::Result<()> {
     mirror.stop();
     assert!(mount.unmount());
     Ok(())
+}
+
+#[test]
+fn a_file_system_below_the_source_that_comes_back_is_mirrored_again() -> io::Result<()> {
+    let mut mirror = Mirror::prepare()?;
+    let volume = mirror.source("vol");
+    fs::create_dir(&volume)?;
+    let Some(mount) = Tmpfs::mount(volume.clone()) else {
+        return Ok(());
+    };
+    grow(&volume, 2, 2, 100)?;
+    mirror.run()?;
+    mirror.in_sync();
+    let names = Tree::read(&mirror.replica("vol"))?.len();
+    wait_until(AFTER_BACK_OFF * 2, "umount succeeds", || mount.unmount());
+    fs::write(mirror.source("beside"), "content")?;
+    let replica = mirror.replica("vol");
+    stays(WATCHED, "the replica of the volume is kept", || {
+        Tree::read(&replica).is_ok_and(|tree| tree.len() >= names)
+    });
+    assert!(mirror.replica("beside").exists());
+    mirror.sersync().wait_for_problem(&["not mounted"]);
+    let Some(_mount) = Tmpfs::mount(volume.clone()) else {
+        return Ok(());
+    };
+    fs::write(volume.join("after"), "content")?;
+    mirror.in_sync_within(AFTER_BACK_OFF * 2);
+    fs::write(volume.join("later"), "content")?;
+    mirror.finish()
 }

@@ -7,7 +7,7 @@ use std::collections::BTreeSet;
 use std::ffi::OsString;
 use std::sync::Arc;
 
-use super::{DONE, Transfer, on_disk};
+use super::{CHANGED, DONE, Transfer, on_disk};
 use crate::change::Extent;
 use crate::control::DriftKind;
 use crate::dirty::DirtyPath;
@@ -29,8 +29,6 @@ const MOST_DELICATE: usize = 200;
 const NOT_EMPTY: &str = "cannot delete non-empty directory: ";
 const IN_THE_WAY: &str = "could not make way for ";
 
-/// rsync's exit where the source or the receiver changed while it ran.
-const CHANGED: i32 = 24;
 /// rsync's exit where the module refuses deletions.
 const REFUSED: i32 = 4;
 
@@ -85,7 +83,7 @@ impl Transfer {
     }
 
     async fn send_root(&mut self, root: &SourceRoot) -> Result<(), Failure> {
-        if self.report.end != End::Reached || self.halt.stop.is_cancelled() {
+        if self.report.end != End::Reached {
             return Err(unsaid(-1));
         }
         let kind = RunKind::Send {
@@ -95,7 +93,7 @@ impl Transfer {
         let listed = [RelPath::root()];
         let ended = self
             .with_rules(root, kind, self.forms, rules, args::list(&listed), |_| {})
-            .await;
+            .await?;
         self.count(&ended);
         self.check(kind, &ended, &listed)
     }
@@ -152,7 +150,7 @@ impl Transfer {
     fn not_removed(&mut self, paths: Vec<DirtyPath>, failure: Failure) {
         let can_be_told_apart = paths.len() > 1 && failure.exit != REFUSED;
         let has_changed = failure.exit == CHANGED;
-        if self.report.end != End::Reached || self.halt.stop.is_cancelled() || has_changed {
+        if self.report.end != End::Reached || has_changed {
             self.report.again.extend(paths);
         } else if can_be_told_apart {
             self.undecided(paths, failure);
@@ -162,9 +160,10 @@ impl Transfer {
     }
 
     /// Removes what is only at the receiver in directories that it was writing to when it was killed.
-    pub(super) async fn sweep_filtered(&mut self, root: &SourceRoot, dirs: &[RelPath]) {
+    /// Whether that is over.
+    pub(super) async fn sweep_filtered(&mut self, root: &SourceRoot, dirs: &[RelPath]) -> bool {
         let Some(filter) = self.context.filter.clone() else {
-            return;
+            return true;
         };
         let removal = self.pick(root, dirs, Vec::new(), &filter, None).await;
         if let Ok(removal) = removal
@@ -175,9 +174,16 @@ impl Transfer {
         {
             self.report.emptied.extend(dirs.iter().cloned());
         }
-        // What failed by itself is not tried again: it is a left-over, and the next full push removes it.
+        self.report.end == End::Reached
+    }
+
+    /// Paths that could not be dealt with: dirty as before if the remote is to blame, else failed.
+    fn fail_or_repeat(&mut self, paths: Vec<DirtyPath>, failure: &Failure) {
         if self.report.end == End::Reached {
-            self.report.unswept.clear();
+            let failed = paths.into_iter().map(|dirty| (dirty, failure.clone()));
+            self.report.failed.extend(failed);
+        } else {
+            self.report.again.extend(paths);
         }
     }
 
@@ -191,7 +197,10 @@ impl Transfer {
         let dirs: BTreeSet<RelPath> = names.iter().filter_map(RelPath::parent).collect();
         let dirs: Vec<RelPath> = dirs.into_iter().collect();
         // No deletion goes through a link that stands at the receiver for a directory.
-        self.send_directories(root, &dirs).await?;
+        let (certain, failure) = self.certain_directories(root, &dirs).await?;
+        if certain.len() < dirs.len() {
+            return Err(failure);
+        }
         let hides = hide.iter().map(|path| rule(Effect::Hide, path, false));
         let removal = self
             .pick(root, &dirs, hides.collect(), filter, Some(names))
@@ -235,7 +244,7 @@ impl Transfer {
         };
         let ended = self
             .with_rules(root, kind, self.forms, rules, list, listen)
-            .await;
+            .await?;
         self.report.runs += 1;
         self.check(kind, &ended, asked)?;
         Ok(found)
@@ -250,13 +259,13 @@ impl Transfer {
         let kind = RunKind::Delete { by_name: false };
         let mut all = Ok(());
         for run in removal.runs(hide) {
-            if self.report.end != End::Reached || self.halt.stop.is_cancelled() {
+            if self.report.end != End::Reached {
                 break;
             }
             let list = args::directories_list(&run.directories);
             let mut ended = self
                 .with_rules(root, kind, self.forms, run.rules, list, |_| {})
-                .await;
+                .await?;
             self.count(&ended);
             // What is protected in a directory is meant to stay, and what another run is for is still there.
             let lines = ended.stderr.split_inclusive(|byte| *byte == b'\n');
@@ -266,9 +275,6 @@ impl Transfer {
                 .copied()
                 .collect();
             all = all.and(self.check(kind, &ended, &run.directories));
-        }
-        if self.halt.stop.is_cancelled() {
-            return Err(unsaid(CHANGED));
         }
         all
     }
@@ -317,18 +323,18 @@ impl Transfer {
         Err(Failure { exit, message })
     }
 
-    /// A run with rules that come before the user's.
+    /// A run with rules that come before the user's. `Err` if the job is to stop, which may have ended the run.
     async fn with_rules(
-        &self,
+        &mut self,
         root: &SourceRoot,
         kind: RunKind,
         forms: Forms,
         rules: Vec<OsString>,
         list: Vec<u8>,
         listen: impl FnMut(&[u8]),
-    ) -> Ended {
-        let Ok(_permit) = self.context.children.acquire().await else {
-            unreachable!("the semaphore of the children is never closed");
+    ) -> Result<Ended, Failure> {
+        let Some(_permit) = self.permit().await else {
+            return Err(self.stopped());
         };
         let mut launch = self.context.launch(root, kind, forms, Pace::Long);
         launch.args.splice(0..0, rules);
@@ -339,9 +345,20 @@ impl Transfer {
                 .splice(0..0, args::excluding_below(&self.excludes));
         }
         tracing::trace!("{}", args::shown(&launch.args));
-        self.context
-            .run(&launch, list, None, &self.halt.cancel, listen)
-            .await
+        let running = self
+            .context
+            .run(&launch, list, None, &self.halt.cancel, listen);
+        let ended = running.await;
+        if self.halt.cancel.is_cancelled() {
+            return Err(self.stopped());
+        }
+        Ok(ended)
+    }
+
+    /// The job is to stop.
+    fn stopped(&mut self) -> Failure {
+        self.report.end = End::Stopped;
+        unsaid(-1)
     }
 
     /// Makes directories equal with all of their content that is mirrored.
@@ -352,7 +369,7 @@ impl Transfer {
         filter: Arc<Filter>,
         delete: bool,
     ) {
-        if self.report.end != End::Reached || self.halt.stop.is_cancelled() {
+        if self.report.end != End::Reached {
             self.report.again.extend(trees);
             return;
         }
@@ -452,10 +469,10 @@ impl Transfer {
             .with_rules(root, kind, forms, shown, list, listen)
             .await;
         self.context.progress.send_replace(DONE);
-        if self.halt.cancel.is_cancelled() {
+        let Ok(ended) = ended else {
             self.report.again.extend(trees);
             return None;
-        }
+        };
         self.count(&ended);
         let names = Names {
             listed: &mirrored.entries,
@@ -524,7 +541,7 @@ impl Transfer {
         mirrored: &Mirrored,
         filter: &Filter,
     ) -> Result<(), Failure> {
-        if self.report.end != End::Reached || self.halt.stop.is_cancelled() {
+        if self.report.end != End::Reached {
             return Err(unsaid(-1));
         }
         let kind = RunKind::List { recursive: true };

@@ -8,6 +8,7 @@ use std::rc::Rc;
 use std::sync::atomic::Ordering;
 use std::time::{Instant, SystemTime};
 
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::fs::{AtFlags, Dir, FileType, OFlags};
 use rustix::io::Errno;
 
@@ -20,6 +21,8 @@ use crate::path::{Identity, SourceRoot, look, proc_path};
 
 /// While a walk lasts, events are read this often so that the kernel's queue does not overflow.
 const DIRECTORIES_PER_READ: usize = 256;
+/// A directory of so many entries is a part of the work that shows.
+const ENTRIES_PER_BEAT: usize = 1024;
 /// Events kept while a walk lasts. More is treated as an overflow.
 const MOST_BACKLOG: usize = 1_000_000;
 
@@ -46,7 +49,7 @@ impl WatchThread {
     }
 
     /// This directory is not watched, or was not read.
-    fn uncover(&mut self, node: NodeId, cause: Blindness) {
+    pub(super) fn uncover(&mut self, node: NodeId, cause: Blindness) {
         self.tree.mark_seen(node, self.walks);
         self.uncovered.insert(node, cause, Instant::now());
     }
@@ -61,6 +64,9 @@ impl WatchThread {
             self.gauges.walked.fetch_add(1, Ordering::Relaxed);
             visited += 1;
             if visited % DIRECTORIES_PER_READ == 0 {
+                if self.ended || self.is_left() {
+                    return;
+                }
                 self.beat();
                 if self.backlog.len() < MOST_BACKLOG {
                     self.read();
@@ -70,6 +76,13 @@ impl WatchThread {
                 }
             }
         }
+    }
+
+    /// Whether nobody wants to know any more: then its watches are wanted elsewhere.
+    fn is_left(&self) -> bool {
+        let mut line = [PollFd::new(&self.line, PollFlags::IN)];
+        let looked = poll(&mut line, Some(&Timespec::default()));
+        looked.is_ok() && line[0].revents().contains(PollFlags::HUP)
     }
 
     /// Watches one directory, then reads it.
@@ -97,7 +110,10 @@ impl WatchThread {
             Ok(entries) => entries,
             Err(errno) => return self.uncover(node, blindness(&errno.into())),
         };
-        for entry in entries {
+        for (number, entry) in entries.enumerate() {
+            if number % ENTRIES_PER_BEAT == ENTRIES_PER_BEAT - 1 {
+                self.beat();
+            }
             let entry = match entry {
                 Ok(entry) => entry,
                 // The reader ends after an error.
