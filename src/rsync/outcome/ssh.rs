@@ -1,4 +1,4 @@
-//! What the end of a run over ssh means, where ssh or the receiver's shell has the word: one table, [`ADVICE`].
+//! What the end of a run over ssh means, where ssh or the receiver's shell has the word: one table, `ADVICE`.
 
 use super::{Lines, Outcome, RefusedForm, is_summary, shortened};
 use crate::rsync::args::RunKind;
