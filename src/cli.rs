@@ -132,16 +132,20 @@ pub enum YesNo {
 /// # Errors
 /// What is wrong with it.
 pub fn instance_name(name: &str) -> Result<String, String> {
+    /// With what comes before it, it must be a bus name, which is at most 255 bytes long.
+    const LONGEST: usize = 200;
     let mut bytes = name.bytes();
     let starts_well = bytes
         .next()
         .is_some_and(|byte| byte.is_ascii_alphabetic() || byte == b'_');
-    if starts_well && bytes.all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'_' | b'-'))
+    if starts_well
+        && name.len() <= LONGEST
+        && bytes.all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'_' | b'-'))
     {
         return Ok(name.into());
     }
     Err(format!(
-        "`{name}` is no instance name: use a letter or `_` first, then letters, digits, `_` and `-`"
+        "`{name}` is no instance name: use a letter or `_` first, then letters, digits, `_` and `-`, at most 200"
     ))
 }
 

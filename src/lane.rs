@@ -488,7 +488,7 @@ impl LaneState {
     }
 
     fn path_failed(&mut self, dirty: &DirtyPath, failure: Failure, now: Instant) -> Option<News> {
-        self.last_error = news::failed_paths(self.failed.len() as u64 + 1);
+        self.last_error = "paths have failed by themselves".into();
         let failed = self.failed.on_failed(dirty, failure.clone(), now);
         (failed.attempts == 1).then(|| News::PathFailed(dirty.path.clone(), failure))
     }
@@ -643,7 +643,8 @@ impl LaneState {
     }
 
     /// How it stands with whatever differed at `at` or before: `None` while it is on its way. With `patient`, what
-    /// somebody must mend or resume is waited for too, and failed paths count in the end.
+    /// somebody must resume is waited for too, and failed paths count in the end; but not for a remote that was found
+    /// away since.
     #[must_use]
     pub fn settled(&self, at: Instant, patient: bool) -> Option<Settled> {
         let failed = self.failed.len() as u64;
@@ -659,6 +660,14 @@ impl LaneState {
             }
         }
         let is_done = self.oldest_owed().is_none_or(|oldest| oldest > at);
+        if let Some(down) = &self.down
+            && patient
+            && !is_done
+            && !down.probing
+            && down.next_try > at
+        {
+            return Some(Settled::Unreachable(self.last_error.clone()));
+        }
         match failed {
             _ if !is_done => None,
             0 => Some(Settled::Equal),
@@ -672,6 +681,21 @@ impl LaneState {
             Some((hold, _)) => Some(hold.to_string()),
             None => None,
         }
+    }
+
+    /// Why nothing goes on before a person, or a guard, lets it.
+    #[must_use]
+    pub fn waits_for(&self) -> Option<String> {
+        if self.paused {
+            return Some("it is paused: resume it first".into());
+        }
+        self.hold()
+    }
+
+    /// Whether everything is at the receiver, as far as anybody knows.
+    #[must_use]
+    pub fn is_equal(&self) -> bool {
+        self.pending() == 0 && self.failed.is_empty()
     }
 
     /// What it is doing.

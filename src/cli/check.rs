@@ -122,8 +122,17 @@ fn show(
             for said in loaded.warnings.iter().chain(notes) {
                 let _ = writeln!(stderr, "{said}");
             }
-            // A reader that has gone away (`sersync check FILE | head -1`) changes nothing about the answer.
-            what(&loaded.config, &mut io::stdout().lock()).unwrap_or(ExitCode::SUCCESS)
+            let mut stdout = io::stdout().lock();
+            let shown = what(&loaded.config, &mut stdout);
+            match shown.and_then(|code| stdout.flush().map(|()| code)) {
+                Ok(code) => code,
+                // A reader that has gone away (`sersync check FILE | head -1`) changes nothing about the answer.
+                Err(error) if error.kind() == io::ErrorKind::BrokenPipe => ExitCode::SUCCESS,
+                Err(error) => {
+                    let _ = writeln!(stderr, "failed to write the answer: {error}");
+                    ExitCode::from(exit::FAILED)
+                }
+            }
         }
         Err(error) => {
             let _ = writeln!(stderr, "{error}");

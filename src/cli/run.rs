@@ -115,7 +115,9 @@ fn serve(config: Config, how: How<'_>, journal: &Journal) -> ExitCode {
     };
     let options = daemon::Options {
         instance: how.instance,
-        config_file: how.file,
+        config_file: how
+            .file
+            .map(|file| std::path::absolute(&file).unwrap_or(file)),
         children: how.args.processes.into(),
         initial_push: how.args.initial == YesNo::Yes,
         state_dir: how.args.state_dir.clone().or_else(state_dir_of_the_unit),

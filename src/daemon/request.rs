@@ -102,6 +102,10 @@ pub fn resync(
             Ok(Settled::Failed(paths)) => (false, ControlError::Failed(paths).to_string()),
             Ok(Settled::Held(cause)) => (false, cause),
             Ok(Settled::Paused) => (false, "it was paused".into()),
+            Ok(Settled::Unreachable(cause)) => (
+                false,
+                format!("a remote cannot be reached, it is compared when it can: {cause}"),
+            ),
             Err(error) => (false, error.to_string()),
         };
         Answered::Run {
@@ -143,19 +147,22 @@ pub fn verify(
                                 kind,
                             }));
                         }
-                        Err(cause) => failures.push(format!("remote {remote}: {cause}")),
+                        Err(cause) => {
+                            failures.push(format!("remote {remote} was not compared: {cause}"));
+                        }
                     }
                 }
             }
             Err(error) => failures.push(error.to_string()),
         }
         let differences = match found {
-            0 => "no difference".into(),
-            _ => counted(found, "difference", "differences"),
+            // Of what was not compared there is nothing to say.
+            0 if !failures.is_empty() => None,
+            0 => Some("no difference".into()),
+            _ => Some(counted(found, "difference", "differences")),
         };
-        let detail = failures
-            .iter()
-            .fold(differences, |all, failure| format!("{all}; {failure}"));
+        let detail: Vec<String> = differences.into_iter().chain(failures.clone()).collect();
+        let detail = detail.join("; ");
         let ok = found == 0 && failures.is_empty();
         info!("verification {id} ended: {detail}");
         Answered::Run {
@@ -209,7 +216,7 @@ async fn flushed(
         Settled::Paused => Err(ControlError::Paused(
             "the instance, or a remote of it,".into(),
         )),
-        Settled::Held(cause) => Err(ControlError::Held(cause)),
+        Settled::Held(cause) | Settled::Unreachable(cause) => Err(ControlError::Held(cause)),
     }
 }
 

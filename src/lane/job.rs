@@ -178,6 +178,8 @@ pub enum Settled {
     Paused,
     /// Not before a guard lets go.
     Held(String),
+    /// Not before the remote, which was just tried, can be reached: rsync's words.
+    Unreachable(String),
 }
 
 /// What a lane is doing.

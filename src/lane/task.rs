@@ -105,6 +105,7 @@ pub struct LaneTask {
     cancel_at: Option<Instant>,
     pausing: Vec<oneshot::Sender<()>>,
     settling: Vec<Settling>,
+    verifying: Vec<Verifying>,
     progress: watch::Receiver<u8>,
     clock: Clock,
     /// Where the fail queue outlives the process.
@@ -120,6 +121,14 @@ struct Settling {
     at: Instant,
     patient: bool,
     reply: oneshot::Sender<Settled>,
+}
+
+/// A verification that waits for what is on its way.
+#[derive(Debug)]
+struct Verifying {
+    at: Instant,
+    path: RelPath,
+    reply: oneshot::Sender<Result<Verified, String>>,
 }
 
 #[derive(Debug)]
@@ -175,6 +184,7 @@ impl LaneTask {
             cancel_at: None,
             pausing: Vec::new(),
             settling: Vec::new(),
+            verifying: Vec::new(),
             progress,
             clock,
             store,
@@ -204,6 +214,7 @@ impl LaneTask {
                     .spawn(async move { Finished::Probe(context.probe(forms, &halt).await) });
             }
             self.answer();
+            self.begin_verifying();
             let show_at = self.show(Instant::now());
             let wake = [plan.wake, show_at].into_iter().flatten().min();
             tokio::select! {
@@ -338,7 +349,14 @@ impl LaneTask {
                     reply,
                 });
             }
-            LaneMessage::Verify(path, reply) => self.verify(path, reply),
+            LaneMessage::Verify(path, reply) => {
+                self.state.hurry(now);
+                self.verifying.push(Verifying {
+                    at: now,
+                    path,
+                    reply,
+                });
+            }
             LaneMessage::RetryFailed(reply) => {
                 let _ = reply.send(self.state.retry_failed(now));
             }
@@ -351,16 +369,25 @@ impl LaneTask {
         }
     }
 
-    fn verify(&mut self, path: RelPath, reply: oneshot::Sender<Result<Verified, String>>) {
-        if self.halt.stop.is_cancelled() {
-            let _ = reply.send(Err("it is paused: resume it first".into()));
-            return;
+    /// What is on its way is no drift, so a verification waits for it. It does not wait for a remote that is away, nor
+    /// for a person.
+    fn begin_verifying(&mut self) {
+        let state = &self.state;
+        let obstacle = state.waits_for();
+        let is_due = |one: &mut Verifying| {
+            obstacle.is_some() || one.reply.is_closed() || state.settled(one.at, true).is_some()
+        };
+        for Verifying { path, reply, .. } in self.verifying.extract_if(.., is_due) {
+            if let Some(obstacle) = &obstacle {
+                let _ = reply.send(Err(obstacle.clone()));
+                continue;
+            }
+            let (context, forms, halt) = (Arc::clone(&self.context), self.forms, self.halt.clone());
+            self.jobs.spawn(async move {
+                let result = context.verify(&[path], forms, &halt).await;
+                Finished::Verified(reply, result)
+            });
         }
-        let (context, forms, halt) = (Arc::clone(&self.context), self.forms, self.halt.clone());
-        self.jobs.spawn(async move {
-            let result = context.verify(&[path], forms, &halt).await;
-            Finished::Verified(reply, result)
-        });
     }
 
     fn failed_paths(&self) -> Vec<FailedPath> {
@@ -395,7 +422,10 @@ impl LaneTask {
             Ok(Finished::Probe(result)) => self.state.on_probed(result, now, jitter),
             Ok(Finished::Standby) => return,
             Ok(Finished::Verified(reply, result)) => {
-                if let Ok(verified) = &result {
+                // What has changed since, or cannot be brought there, is not drift.
+                if let Ok(verified) = &result
+                    && self.state.is_equal()
+                {
                     news::drift_found(&self.name, verified.found);
                 }
                 let _ = reply.send(result);

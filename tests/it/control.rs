@@ -5,7 +5,7 @@ use std::io;
 use std::time::{Duration, Instant};
 
 use crate::bus::{Bus, Said};
-use crate::harness::{AFTER_BACK_OFF, Mirror, SOON, differences, grow, stays, wait_until};
+use crate::harness::{AFTER_BACK_OFF, Mirror, SOON, differences, grow, pause, stays, wait_until};
 use crate::isolation::Immutable;
 use crate::sersync::Sersync;
 
@@ -134,6 +134,34 @@ fn verify_lists_what_differs_and_changes_nothing_and_resync_mends_it() -> io::Re
     fs::remove_file(replica("d00001/f0001"))?;
     asked.ask(&["resync"], 0);
     asked.ask(&["verify"], 0);
+    asked.mirror.finish()
+}
+
+#[test]
+fn what_is_on_its_way_is_no_drift_and_a_remote_that_is_away_is_not_waited_for() -> io::Result<()> {
+    let mut asked = Asked::start()?;
+    asked.mirror.daemon.freeze();
+    grow(&asked.mirror.source("much"), 10, 50, 100)?;
+    let sersync = asked.mirror.sersync();
+    wait_until(SOON, "a run begins", || {
+        !sersync.rsync_children().is_empty()
+    });
+    std::thread::scope(|scope| {
+        let verified = scope.spawn(|| asked.bus.ask(&["verify"]));
+        pause(Duration::from_secs(1)); // it must not begin before the daemon goes on
+        asked.mirror.daemon.thaw();
+        let said = verified.join().expect("no panic")?;
+        assert_eq!(said.code, 0, "{said:?}");
+        io::Result::Ok(())
+    })?;
+    asked.mirror.daemon.stop();
+    fs::write(asked.mirror.source("late"), "content")?;
+    for command in ["verify", "resync"] {
+        let said = asked.ask(&[command], 1);
+        assert!(!said.out.contains("no difference"), "{}", said.out);
+    }
+    asked.mirror.daemon.start()?;
+    asked.mirror.in_sync_within(AFTER_BACK_OFF);
     asked.mirror.finish()
 }
 
@@ -290,6 +318,9 @@ fn a_reload_does_not_wait_for_the_runs_of_others() -> io::Result<()> {
         .arg(&file);
     let log = asked.mirror.at("two.log");
     let mut sersync = Sersync::spawn(command, &log)?;
+    // Before that, rsync is asked for its version.
+    let is_on_the_bus = || asked.bus.ask(&["status"]).is_ok_and(|said| said.code == 0);
+    wait_until(SOON, "it is on the bus", is_on_the_bus);
     wait_until(SOON, "a run begins", || {
         !sersync.rsync_children().is_empty()
     });
