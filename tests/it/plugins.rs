@@ -184,7 +184,8 @@ fn port_definition(element: &str, watch: &Path, hosts: &str) -> (&'static str, S
 #[test]
 fn a_command_gets_each_path_as_one_argument_and_no_shell_sees_it() -> io::Result<()> {
     let mirror = Mirror::prepare()?;
-    let program = script(&mirror, "notify", r#"printf '%s|' "$@"; printf '\0'"#)?;
+    // In one piece, since several may run at once.
+    let program = script(&mirror, "notify", r#"printf '%s|%s|%s|\0' "$@""#)?;
     let plugin = command(
         &program,
         "suffix=\"'behind it' -x\" ignoreError=\"false\"",
