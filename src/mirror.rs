@@ -94,7 +94,7 @@ pub struct MirrorMessage {
     pub question: Question,
 }
 
-/// See [`MirrorMessage`], and [`LaneMessage`] for what it means to a lane.
+/// See [`MirrorMessage`], and [`LaneMessage`](crate::lane::task::LaneMessage) for what it means to a lane.
 #[derive(Debug)]
 pub enum Question {
     /// Begin nothing; answered when no child runs any more.
