@@ -27,8 +27,9 @@ const LONGEST_BOUND: Duration = Duration::from_secs(60);
 const RUN_SHARE: u32 = 20;
 /// A path not sent for this long counts as quiet again: its next change goes at once.
 const MEMORY: Duration = Duration::from_secs(3);
-/// A tree that must be compared again waits this long, doubled with each try.
-pub const TREE_RETRY: Duration = Duration::from_millis(100);
+/// A tree that must be compared again waits this long, doubled with each try up to the fourth: a source that changes all
+/// the time is not compared all the time, and one that comes to rest is equal soon.
+pub const TREE_RETRY: Duration = Duration::from_millis(25);
 /// How many recently sent paths are remembered. Past it a path merely counts as quiet.
 const REMEMBERED: usize = 65_536;
 
@@ -196,7 +197,7 @@ impl DirtySet {
         };
         let due = match extent {
             Extent::Entry => self.due(&change, now),
-            Extent::Subtree => Some(now + TREE_RETRY * 2_u32.pow(u32::from(dirty.tries.min(6)))),
+            Extent::Subtree => Some(now + TREE_RETRY * 2_u32.pow(u32::from(dirty.tries.min(4)))),
         };
         self.merge(dirty, Route::Path, due);
     }
