@@ -77,20 +77,8 @@ fn a_lone_change_goes_at_once_and_changes_during_its_run_gather() {
 
 #[test]
 fn a_path_job_during_a_tree_job_has_its_paths_looked_at_again_in_the_end() {
-    let (mut lane, now) = (lane(), Instant::now());
-    lane.on_change(Change::subtree(RelPath::root()), now);
-    let first = job(&mut lane, now);
-    let routed = vec![(first.paths[0].clone(), Route::Tree)];
-    lane.on_report(
-        Route::Path,
-        Report {
-            routed,
-            ..Report::default()
-        },
-        now,
-        0.0,
-    );
-    let tree = job(&mut lane, now);
+    let now = Instant::now();
+    let (mut lane, tree) = lane_with_a_tree_run(now);
     assert_eq!(tree.route, Route::Tree);
     lane.on_change(Change::written(path("d/a")), now);
     let small = job(&mut lane, now);
@@ -326,20 +314,8 @@ fn trees_that_failed_together_are_tried_one_by_one_and_not_at_once() {
 
 #[test]
 fn a_path_job_that_outlasts_a_tree_job_has_its_paths_looked_at_again_too() {
-    let (mut lane, now) = (lane(), Instant::now());
-    lane.on_change(Change::subtree(RelPath::root()), now);
-    let first = job(&mut lane, now);
-    let routed = vec![(first.paths[0].clone(), Route::Tree)];
-    lane.on_report(
-        Route::Path,
-        Report {
-            routed,
-            ..Report::default()
-        },
-        now,
-        0.0,
-    );
-    let tree = job(&mut lane, now);
+    let now = Instant::now();
+    let (mut lane, tree) = lane_with_a_tree_run(now);
     lane.on_change(Change::written(path("d/a")), now);
     let small = job(&mut lane, now);
     lane.on_report(Route::Tree, synced(&tree), now, 0.0);
