@@ -55,7 +55,7 @@ pub struct DirtyPath {
     pub written: bool,
     /// When it first differed.
     pub since: Instant,
-    /// How often it had changed by the time it was sent.
+    /// How often it had changed by the time it was sent, without a change that says so.
     pub tries: u8,
     /// See [`Change::removed`].
     pub removed: bool,
@@ -314,7 +314,8 @@ impl DirtySet {
             written |= old.written;
             removed = old.removed;
             since = since.min(old.since);
-            tries = tries.max(old.tries);
+            // A change that has come since says why it was not yet as it was sent.
+            tries = tries.min(old.tries);
             due = match (old.due, due) {
                 // Rest is counted from the last change, the interval from the last sending: `due` knows both.
                 (Some(_), Some(new)) => Some(new),
@@ -628,6 +629,25 @@ mod tests {
         assert_eq!(set.longest_interval, Duration::from_secs(10));
         set.note_run(Duration::from_secs(600));
         assert_eq!(set.longest_interval, LONGEST_BOUND);
+    }
+
+    #[test]
+    fn a_path_that_changed_again_by_the_time_it_was_sent_has_not_failed() {
+        let now = Instant::now();
+        let mut set = DirtySet::new(LIMIT);
+        for (changes, tries) in [(false, 5), (true, 0)] {
+            set.insert(Change::written(path("log")), now);
+            for round in 1..=5 {
+                let now = now + REST * round;
+                let taken = take_all(&mut set, now).pop().expect("due");
+                if changes {
+                    set.insert(Change::written(path("log")), now);
+                }
+                set.retry(taken, now);
+            }
+            let taken = take_all(&mut set, now + REST * 6).pop().expect("due");
+            assert_eq!(taken.tries, tries);
+        }
     }
 
     #[test]

@@ -3,7 +3,7 @@
 //! The kernel reports only the name that was used, so the others must be known. Looking at every file during the first
 //! walk would cost a `stat` for each, for trees that mostly have no hard links. So the index starts empty, and a
 //! changed file with more names than are known pays for a walk over the tree, which takes in all such files at once:
-//! one walk a batch at the most, and none again for names that turned out to be outside the tree.
+//! two walks a batch at the most, and none again for names that turned out to be outside the tree.
 
 use std::collections::{BTreeSet, HashMap};
 use std::os::fd::AsFd;
@@ -77,7 +77,7 @@ pub struct OtherNames {
 impl LinkIndex {
     /// The other names of the file at `path`, as far as they are below the root. Blocks on the file system.
     ///
-    /// `walked` is one batch's memory that the tree was walked for it: there is one walk a batch at the most.
+    /// `walked` is one batch's memory that the tree was walked for this: once a batch at the most.
     #[must_use]
     pub fn other_names(
         &self,
@@ -94,7 +94,9 @@ impl LinkIndex {
         let mut complete = names.len() >= all
             || known.partly_outside.get(&stat.st_ino) == Some(&Searched::twice(all, names.len()));
         if !complete {
-            known.walk_once(root, walked);
+            if !std::mem::replace(walked, true) {
+                known.walk(root);
+            }
             names = known.verified(root, identity);
             complete = names.len() >= all;
         }
@@ -113,35 +115,26 @@ impl LinkIndex {
     }
 
     /// The names of the file that `path` stood for before it was removed or given to another (`inode` now): what was
-    /// written through it shows under these. Blocks like [`other_names`](Self::other_names).
+    /// written through it shows under these. `None` until a [`search`](Self::search) has looked for them.
     #[must_use]
-    pub fn left_behind(
-        &self,
-        root: &SourceRoot,
-        path: &RelPath,
-        inode: Option<u64>,
-        walked: &mut bool,
-    ) -> OtherNames {
+    pub fn left_behind(&self, path: &RelPath, inode: Option<u64>) -> Option<Vec<RelPath>> {
         let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
-        let former = known
-            .inodes
-            .get(path)
-            .copied()
-            .filter(|former| Some(*former) != inode);
-        let Some(former) = former else {
-            return OtherNames {
-                names: Vec::new(),
-                complete: true,
-            };
+        let former = known.inodes.get(path).copied();
+        let Some(former) = former.filter(|former| Some(*former) != inode) else {
+            return Some(Vec::new());
         };
-        if known.others(former, path).is_empty() && !known.searched.contains(&former) {
-            known.wanted.insert(former);
-            known.walk_once(root, walked);
-        }
         let names = known.others(former, path);
-        // Wanted after this batch's walk, it is found by the next one's.
-        let complete = !names.is_empty() || known.searched.contains(&former);
-        OtherNames { names, complete }
+        if names.is_empty() && !known.searched.contains(&former) {
+            known.wanted.insert(former);
+            return None;
+        }
+        Some(names)
+    }
+
+    /// Looks for all names that were asked for and not known. Blocks on the file system.
+    pub fn search(&self, root: &SourceRoot) {
+        let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
+        known.walk(root);
     }
 
     /// Somebody saw that the file at `path` has several names.
@@ -203,13 +196,6 @@ impl Known {
             self.remove(identity.inode, &name);
         }
         still
-    }
-
-    /// One walk a batch.
-    fn walk_once(&mut self, root: &SourceRoot, walked: &mut bool) {
-        if !std::mem::replace(walked, true) {
-            self.walk(root);
-        }
     }
 
     /// Takes in every file with several names, and the wanted ones even if they have only one left.

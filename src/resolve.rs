@@ -134,7 +134,9 @@ pub fn resolve(
         rules,
         open: None,
         walked_for_links: false,
+        searched_for_links: false,
         followed: BTreeSet::new(),
+        unknown: Vec::new(),
         seen: BTreeSet::new(),
         other_names: Vec::new(),
         resolved: Resolved::default(),
@@ -143,10 +145,15 @@ pub fn resolve(
         resolver.resolve(dirty);
     }
     // The other names are resolved like any; they have no further names that are not in the batch by now.
-    while let Some(dirty) = resolver.other_names.pop() {
-        resolver.resolve(dirty);
+    loop {
+        while let Some(dirty) = resolver.other_names.pop() {
+            resolver.resolve(dirty);
+        }
+        if resolver.unknown.is_empty() {
+            return resolver.resolved;
+        }
+        resolver.search();
     }
-    resolver.resolved
 }
 
 struct Resolver<'a> {
@@ -156,8 +163,11 @@ struct Resolver<'a> {
     /// The directory opened last: a batch comes in order, so the next name is mostly in it too.
     open: Option<(RelPath, OwnedFd)>,
     walked_for_links: bool,
+    searched_for_links: bool,
     /// Names that have been asked for what they were before.
     followed: BTreeSet<RelPath>,
+    /// Those of which nobody knows what they were, with what is there now.
+    unknown: Vec<(DirtyPath, Option<u64>)>,
     /// Everything that is in one of the lists.
     seen: BTreeSet<RelPath>,
     other_names: Vec<DirtyPath>,
@@ -208,19 +218,32 @@ impl Resolver<'_> {
             return;
         }
         let inode = stat.map(|stat| stat.st_ino);
-        let walked = &mut self.walked_for_links;
-        let left = self
-            .links
-            .left_behind(self.root, &dirty.path, inode, walked);
-        if !left.complete {
-            self.resolved.partly_known.push(dirty.clone());
+        match self.links.left_behind(&dirty.path, inode) {
+            Some(names) => self.left_behind(dirty, names),
+            None => self.unknown.push((dirty.clone(), inode)),
         }
-        for path in left.names {
+    }
+
+    fn left_behind(&mut self, dirty: &DirtyPath, names: Vec<RelPath>) {
+        for path in names {
             if !self.seen.contains(&path) && !self.followed.contains(&path) {
                 self.other_names.push(DirtyPath {
                     path,
                     ..dirty.clone()
                 });
+            }
+        }
+    }
+
+    /// One walk answers for all that is unknown; it is not worth a second one.
+    fn search(&mut self) {
+        if !std::mem::replace(&mut self.searched_for_links, true) {
+            self.links.search(self.root);
+        }
+        for (dirty, inode) in std::mem::take(&mut self.unknown) {
+            match self.links.left_behind(&dirty.path, inode) {
+                Some(names) => self.left_behind(&dirty, names),
+                None => self.resolved.partly_known.push(dirty),
             }
         }
     }
@@ -323,7 +346,10 @@ impl Resolver<'_> {
                 self.resolved.plain.push(DirtyPath { extent, ..dirty });
             }
             FileType::Directory if dirty.extent == Extent::Subtree => {
-                self.links.on_tree_changed();
+                // One that is looked at again brings no names that were not there.
+                if dirty.tries == 0 {
+                    self.links.on_tree_changed();
+                }
                 self.resolved.trees.push(dirty);
             }
             FileType::RegularFile => self.sort_file(dirty, stat),

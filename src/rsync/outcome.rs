@@ -97,6 +97,13 @@ pub fn judge(kind: RunKind, ended: &Ended, names: &Names<'_>) -> Outcome {
         2 if lines.any(|line| line.starts_with("invalid file mode 00")) => {
             Outcome::Refused(RefusedForm::DeleteByName)
         }
+        // A listed name's parent went while the list was made: rsync 3.5 stops there.
+        2 if lines.any(|line| line.starts_with("ABORTING due to invalid path from sender")) => {
+            Outcome::Undecided {
+                message: cause(),
+                changed: true,
+            }
+        }
         1 | 2 | 4 => refused(kind, &lines).unwrap_or_else(|| Outcome::Misconfigured(cause())),
         3 | 6 => Outcome::Misconfigured(cause()),
         5 if !lines.any(says_busy) => Outcome::Misconfigured(cause()),
@@ -752,6 +759,13 @@ mod tests {
         let line = "invalid file mode 00 for p/1 [Receiver]";
         let outcome = run(DELETE, Exit::Code(2), &[line], &[b"p/1"]);
         assert_eq!(outcome, Outcome::Refused(RefusedForm::DeleteByName));
+    }
+
+    #[test]
+    fn exit_2_for_a_parent_that_went_under_the_run_is_a_source_that_changed() {
+        let line = "ABORTING due to invalid path from sender: p/1";
+        let outcome = run(DELETE, Exit::Code(2), &[line], &[b"p/1"]);
+        assert!(matches!(outcome, Outcome::Undecided { changed: true, .. }));
     }
 
     #[test]
