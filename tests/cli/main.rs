@@ -2,6 +2,7 @@
 //! daemon that says what a test wants.
 
 mod answers;
+mod completions;
 mod errors;
 mod harness;
 mod oldface;
