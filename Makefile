@@ -135,13 +135,14 @@ if [ -d /run/systemd/system ]; then \
 fi
 endef
 
-# LICENSE is named in Debian's copyright file, and Debian's zsh has a place of its own for what packages bring.
+# LICENSE is named in Debian's copyright file, CHANGELOG.md has another name there, and Debian's zsh has a place of its
+# own for what packages bring. DEBEMAIL, as of Debian's own tools, is who answers for the package.
 deb: build ## build a Debian package, target/debian/sersync_*.deb
 	@$(call ensure,dpkg-shlibdeps,dpkg-dev)
 	@$(call ensure_tool,cargo-deb,$(CARGO_DEB))
-	@$(call stage,ZSHDIR=/usr/share/zsh/vendor-completions DOCS='$(filter-out LICENSE,$(DOCS))')
+	@$(call stage,ZSHDIR=/usr/share/zsh/vendor-completions DOCS='$(filter-out LICENSE CHANGELOG.md,$(DOCS))')
 	rm -f '$(target)'/debian/sersync_*.deb
-	$(CARGO) deb --no-build --locked
+	$(CARGO) deb --no-build --locked $(if $(DEBEMAIL),--maintainer '$(or $(DEBFULLNAME),The sersync developers) <$(DEBEMAIL)>')
 
 rpm: build ## build an RPM package, target/generate-rpm/sersync-*.rpm
 	@$(call ensure_tool,cargo-generate-rpm,$(CARGO_GENERATE_RPM))

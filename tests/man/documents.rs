@@ -100,3 +100,11 @@ fn both_readmes_show_the_same() {
     let headings = |text: &str| text.lines().filter(|line| line.starts_with("##")).count();
     assert_eq!(headings(&english), headings(&chinese));
 }
+
+#[test]
+fn debians_change_log_is_that_of_this_version() {
+    let first = read("dist/deb/changelog");
+    let first = first.lines().next().expect("an entry");
+    let version = concat!("sersync (", env!("CARGO_PKG_VERSION"), "-1) ");
+    assert!(first.starts_with(version), "{first}");
+}
