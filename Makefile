@@ -117,9 +117,10 @@ install: $(target)/release/sersync ## install what was built below PREFIX=/usr/l
 		| $(INSTALL) -D -m 644 /dev/stdin '$(DESTDIR)$(call right,$(shell))'$(newline))
 	sed -i 's|/usr/bin/sersync|$(PREFIX)/bin/sersync|g' $(foreach unit,$(units),'$(DESTDIR)$(UNITDIR)/$(notdir $(unit))')
 	$(INSTALL) -d -m 755 '$(DESTDIR)/etc/sersync'
-	$(if $(DESTDIR),,@$(take_over))
+	$(if $(DESTDIR),,@$(take_over)$(newline)	@$(restart))
 
-uninstall: ## remove what install has put there; configurations and state stay
+uninstall: ## stop what runs and remove what install has put there; configurations and state stay
+	$(if $(DESTDIR),,@$(stop))
 	rm -f '$(DESTDIR)$(PREFIX)/bin/sersync' '$(DESTDIR)$(PREFIX)/bin/sersync2'
 	$(foreach file,$(files),rm -f '$(DESTDIR)$(call left,$(file))'$(newline))
 	$(foreach shell,$(completions),rm -f '$(DESTDIR)$(call right,$(shell))'$(newline))
@@ -134,6 +135,11 @@ if [ -d /run/systemd/system ]; then \
 		|| echo 'make: run `systemctl daemon-reload; journalctl --update-catalog; systemctl reload dbus`' >&2; \
 fi
 endef
+
+# As the packages do it: what runs goes on with the new program, and does not outlive its unit.
+running := 'sersync@*.service' 'sersync2-*.service'
+restart  = if [ -d /run/systemd/system ]; then systemctl try-restart $(running) || true; fi
+stop     = if [ -d /run/systemd/system ]; then systemctl stop sersync.target $(running) || true; fi
 
 # LICENSE is named in Debian's copyright file, CHANGELOG.md has another name there, and Debian's zsh has a place of its
 # own for what packages bring. DEBEMAIL, as of Debian's own tools, is who answers for the package.

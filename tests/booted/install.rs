@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 use std::fs;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use crate::instance::Instance;
@@ -76,6 +76,53 @@ pub fn make_install_and_the_package_bring_the_same_and_uninstall_leaves_nothing(
     assert_eq!(files_below(place.path()), BTreeSet::new());
 }
 
+pub fn make_install_and_uninstall_on_a_running_system_do_as_the_package_does(machine: &Machine) {
+    let target = Path::new(env!("CARGO_BIN_EXE_sersync")).ancestors().nth(2);
+    let program = target.expect("it is built").join("release/sersync");
+    let place = machine.path("/root/sersync");
+    let parts = ["Makefile", "dist", "man", "LICENSE", "README.md"];
+    fs::create_dir_all(place.join("target/release")).expect("the machine has room");
+    let mut copy = Command::new("cp");
+    copy.arg("-r")
+        .args(parts.map(in_the_repository))
+        .arg(&place);
+    Said::of(&mut copy).succeeded();
+    fs::copy(program, place.join("target/release/sersync")).expect("`make deb` has built it");
+    let make = |target| {
+        machine.ok([
+            "make",
+            "-C",
+            "/root/sersync",
+            "CARGO_TARGET_DIR=target",
+            target,
+        ]);
+    };
+
+    machine.script("DEBIAN_FRONTEND=noninteractive apt-get remove --yes sersync");
+    let instance = Instance::prepare(machine, "made");
+    let before = files_that_stay(machine);
+    make("install");
+    instance.systemctl("start").succeeded();
+    instance.in_sync(SOON);
+    let pid = instance.main_pid();
+    make("install");
+    instance.wait_for_restart(pid, SOON);
+    instance.carries("after make install");
+    make("uninstall");
+    assert_eq!(
+        instance.shows("MainPID"),
+        "0",
+        "its unit is gone, and it runs"
+    );
+    let after = files_that_stay(machine);
+    let apart: Vec<&String> = before.symmetric_difference(&after).collect();
+    assert_eq!(apart, [""; 0], "left behind, or taken along");
+
+    package::reinstall(machine);
+    instance.systemctl("start").succeeded();
+    instance.carries("after the package was installed");
+}
+
 pub fn another_prefix_is_in_the_unit(_: &Machine) {
     let place = tempfile::tempdir().expect("there is room for a temporary directory");
     let mut command = Command::new("make");
@@ -143,6 +190,20 @@ pub fn a_removal_stops_what_runs_and_keeps_the_configuration(machine: &Machine) 
 
 pub fn the_readme_leads_to_a_running_mirror(machine: &Machine) {
     readme::follow(machine);
+}
+
+/// A file of the repository.
+fn in_the_repository(name: &str) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join(name)
+}
+
+/// Everything in the machine but directories, what is in memory, and what grows while it runs.
+#[track_caller]
+fn files_that_stay(machine: &Machine) -> BTreeSet<String> {
+    let find = "find / -xdev -path /root/sersync -prune -o -path /var/log -prune -o -path /var/lib/sersync -prune \
+                -o ! -type d -print";
+    let found = machine.script(find);
+    found.lines().map(ToOwned::to_owned).collect()
 }
 
 /// The files below a directory, as paths from there.

@@ -71,6 +71,7 @@ fn cases() -> Vec<(&'static str, Case)> {
             another_prefix_is_in_the_unit,
             systemd_finds_nothing_wrong_with_the_units,
             an_upgrade_restarts_what_runs_and_starts_nothing_else,
+            make_install_and_uninstall_on_a_running_system_do_as_the_package_does,
             the_readme_leads_to_a_running_mirror;
         lifecycle:
             a_started_instance_mirrors_and_says_so,
