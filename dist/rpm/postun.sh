@@ -5,6 +5,6 @@ if [ -d /run/systemd/system ]; then
 fi
 if [ "$1" -eq 0 ]; then
 	[ "$(readlink /usr/bin/sersync2)" != sersync ] || rm -f /usr/bin/sersync2
-	# Only if the administrator has left nothing in it.
-	rmdir /etc/sersync 2>/dev/null || :
+	# Only if the administrator has left nothing in them. The package cannot own a directory.
+	rmdir /etc/sersync /usr/share/doc/sersync/examples /usr/share/doc/sersync 2>/dev/null || :
 fi
