@@ -82,7 +82,7 @@ boot_left_out  = $(if $(has_boot),,@echo 'make check: the tests in a booted syst
 	a machine that may mount, and no SERSYNC_NO_BOOT=1')
 
 .DEFAULT_GOAL := help
-.PHONY: help build demo check bench install uninstall deb rpm clean need-linker need-rsync need-ssh need-bus need-systemd want-lsyncd want-mandoc
+.PHONY: help build demo check bench install uninstall deb rpm clean need-linker need-rsync need-ssh need-bus need-systemd want-lsyncd want-mandoc want-broker
 
 help: ## list the targets
 	@echo 'usage: make TARGET [VARIABLE=value]'
@@ -100,7 +100,7 @@ check: need-linker need-rsync need-ssh need-bus want-mandoc ## everything that m
 	$(if $(has_rustfmt),$(CARGO) fmt --check)
 	$(if $(has_clippy),$(CARGO) clippy --all-targets --locked -- -D warnings)
 	$(boot_left_out)
-	$(if $(has_boot),@$(MAKE) --no-print-directory need-systemd deb)
+	$(if $(has_boot),@$(MAKE) --no-print-directory need-systemd want-broker deb)
 	$(if $(has_boot),SERSYNC_BOOTED=1) $(CARGO) test --locked
 	RUSTDOCFLAGS='-D warnings' $(CARGO) doc --locked --no-deps
 	$(if $(has_cargo_deny),$(CARGO) deny check bans licenses sources)
@@ -196,3 +196,9 @@ want-lsyncd:
 # The manual pages are compared with the program in any case; without it they are not linted.
 want-mandoc:
 	-@$(call ensure,mandoc,mandoc)
+
+# Only fetched, for the machine that the tests boot: installed, it would be the bus of this one from its next boot on.
+want-broker:
+	-@command -v dbus-broker-launch >/dev/null || ls '$(tools)'/dbus-broker_*.deb >/dev/null 2>&1 || { \
+		echo 'make: fetching dbus-broker to $(tools)'; \
+		mkdir -p '$(tools)' && cd '$(tools)' && apt-get update -qq && apt-get download -qq dbus-broker 2>/dev/null; }

@@ -255,6 +255,15 @@ pub fn nobody_may_read_and_not_act(machine: &Machine) {
     ]);
     assert!(state.says("s \""), "{state}");
     as_nobody(&["busctl", "introspect", &name, MANAGER_PATH]).succeeded();
+    for (interface, member, arguments) in [
+        ("Properties", "GetAll", &["s", MANAGER][..]),
+        ("ObjectManager", "GetManagedObjects", &[]),
+    ] {
+        let interface = format!("org.freedesktop.DBus.{interface}");
+        let mut command = vec!["busctl", "call", &name, MANAGER_PATH, &interface, member];
+        command.extend(arguments);
+        assert!(as_nobody(&command).succeeded().contains("\"State\" s \""));
+    }
     for (method, arguments) in [
         ("Pause", &[][..]),
         ("Resync", &["a{sv}", "0"]),
@@ -276,21 +285,30 @@ pub fn nobody_may_read_and_not_act(machine: &Machine) {
 pub fn nobody_else_can_take_the_name(machine: &Machine) {
     let instance = Instance::start(machine, "named");
     let before = instance.main_pid();
-    let request = |flags| {
-        machine.run([
+    let request = |name: &str, flags: &str| {
+        let bus = "org.freedesktop.DBus";
+        let path = "/org/freedesktop/DBus";
+        [
             "busctl",
             "call",
-            "org.freedesktop.DBus",
-            "/org/freedesktop/DBus",
-            "org.freedesktop.DBus",
+            bus,
+            path,
+            bus,
             "RequestName",
             "su",
-            &instance.bus_name(),
+            name,
             flags,
-        ])
+        ]
+        .map(ToOwned::to_owned)
     };
     // Root, with "replace the owner" and "do not queue": 3 says that the name is taken.
-    assert_eq!(request("6").succeeded().trim(), "u 3");
+    let name = instance.bus_name();
+    assert_eq!(machine.ok(request(&name, "6")).trim(), "u 3");
+    for name in [&name, "org.sersync1", "org.sersync1.another"] {
+        let nobody = AS_NOBODY.map(ToOwned::to_owned);
+        let said = machine.run(nobody.into_iter().chain(request(name, "6")));
+        assert!(said.failed().says("denied"), "{name}");
+    }
     let second = machine.run(["sersync", "run", instance.name(), "--bus", "system"]);
     second.failed();
     assert_eq!(instance.main_pid(), before);

@@ -36,8 +36,9 @@ const COMMAND_SECONDS: &str = "150";
 /// Mounts the file system, and runs systemd-nspawn as often as there is a reboot. `$1` is the mount point.
 ///
 /// What this machine has enabled is not enabled there: its services are none of our business and cost time. Images for
-/// containers come with a policy that no package may start or stop a service; a usual Debian has none. `/srv` is a
-/// plain tmpfs, because the trees of the tests are better off without overlayfs.
+/// containers come with a policy that no package may start or stop a service; a usual Debian has none. The bus is
+/// dbus-daemon's until a case says otherwise. `/srv` is a plain tmpfs, because the trees of the tests are better off
+/// without overlayfs.
 const BOOT_SCRIPT: &str = r#"
 set -eu
 mount -t tmpfs -o mode=755 sersync-booted "$1"
@@ -45,7 +46,7 @@ cd "$1"
 mkdir upper work root
 mount -t overlay -o lowerdir=/,upperdir=upper,workdir=work sersync-booted root
 find root/etc/systemd/system -maxdepth 1 -name '*.wants' -exec rm -r {} +
-rm -rf root/etc/rc?.d root/run root/srv root/usr/sbin/policy-rc.d
+rm -rf root/etc/systemd/system/dbus.service root/etc/rc?.d root/run root/srv root/usr/sbin/policy-rc.d
 mkdir -p root/run root/srv /run/systemd/nspawn
 mount -t tmpfs sersync-booted /run/systemd/nspawn
 
