@@ -11,8 +11,9 @@ target  := $(or $(CARGO_TARGET_DIR),target)
 tools   := $(abspath $(target))/tools
 staging := $(CURDIR)/target/package
 
-# systemd, the bus and polkit look for most of this at one place, whatever PREFIX is.
+# systemd, the bus, polkit and fish look for most of this at one place, whatever PREFIX is.
 UNITDIR ?= $(or $(shell pkg-config --variable=systemdsystemunitdir systemd 2>/dev/null),/usr/lib/systemd/system)
+FISHDIR ?= /usr/share/fish/vendor_completions.d
 ZSHDIR  ?= $(PREFIX)/share/zsh/site-functions
 DOCS    ?= LICENSE README.md README.zh-CN.md CHANGELOG.md
 STRIP   ?=
@@ -37,7 +38,7 @@ docdir = $(PREFIX)/share/doc/sersync
 completions = \
 	bash=$(PREFIX)/share/bash-completion/completions/sersync \
 	zsh=$(ZSHDIR)/_sersync \
-	fish=$(PREFIX)/share/fish/vendor_completions.d/sersync.fish
+	fish=$(FISHDIR)/sersync.fish
 
 # The two sides of a word A=B.
 left  = $(firstword $(subst =, ,$1))
