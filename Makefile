@@ -83,7 +83,7 @@ boot_left_out  = $(if $(has_boot),,@echo 'make check: the tests in a booted syst
 	a machine that may mount, and no SERSYNC_NO_BOOT=1')
 
 .DEFAULT_GOAL := help
-.PHONY: help build demo check bench install uninstall deb rpm clean need-linker need-rsync need-ssh need-bus need-systemd want-lsyncd want-mandoc want-broker
+.PHONY: help build demo check bench install uninstall deb rpm clean need-linker need-rsync need-ssh need-bus need-systemd want-lsyncd want-mandoc want-shells want-broker
 
 help: ## list the targets
 	@echo 'usage: make TARGET [VARIABLE=value]'
@@ -97,7 +97,7 @@ demo: need-linker need-rsync ## mirror a small tree before your eyes; KEEP=1 lea
 	@$(CARGO) build --release --locked --quiet --bin sersync --example demo
 	@$(target)/release/examples/demo $(if $(KEEP),--keep)
 
-check: need-linker need-rsync need-ssh need-bus want-mandoc ## everything that must hold: format, lints, tests, documentation, licences
+check: need-linker need-rsync need-ssh need-bus want-mandoc want-shells ## everything that must hold: format, lints, tests, documentation, licences
 	$(if $(has_rustfmt),$(CARGO) fmt --check)
 	$(if $(has_clippy),$(CARGO) clippy --all-targets --locked -- -D warnings)
 	$(boot_left_out)
@@ -197,6 +197,11 @@ want-lsyncd:
 # The manual pages are compared with the program in any case; without it they are not linted.
 want-mandoc:
 	-@$(call ensure,mandoc,mandoc)
+
+# They are asked what they make of the completions, where they are.
+want-shells:
+	-@$(call ensure,zsh,zsh)
+	-@$(call ensure,fish,fish)
 
 # Only fetched, for the machine that the tests boot: installed, it would be the bus of this one from its next boot on.
 want-broker:
