@@ -422,7 +422,7 @@ fn candidates(line: &str) -> Option<Vec<&str>> {
         }
     }
     for call in ["unlink(", "rmdir(", "unlinkat(", "chmod("] {
-        if let Some((_, rest)) = line.split_once(call) {
+        if let Some(rest) = behind_words(line, call) {
             parts.extend(
                 rest.match_indices(')')
                     .take(MOST)
@@ -431,13 +431,14 @@ fn candidates(line: &str) -> Option<Vec<&str>> {
         }
     }
     for phrase in ["non-empty directory: ", "could not make way for "] {
-        if let Some((_, rest)) = line.split_once(phrase) {
+        if let Some(rest) = behind_words(line, phrase) {
             parts.push(rest);
             parts.extend(rest.split_once(": ").map(|(_, name)| name));
         }
     }
-    if line.contains("failed verification -- update discarded")
-        && let Some((_, rest)) = line.split_once(": ")
+    if let Some(rest) = ["ERROR: ", "WARNING: "]
+        .iter()
+        .find_map(|head| line.strip_prefix(head))
     {
         parts.extend(
             rest.rsplit_once(" failed verification")
@@ -445,6 +446,13 @@ fn candidates(line: &str) -> Option<Vec<&str>> {
         );
     }
     Some(parts)
+}
+
+/// What follows a phrase of rsync's, if only words of rsync's stand before it: in a name it means nothing.
+fn behind_words<'a>(line: &'a str, phrase: &str) -> Option<&'a str> {
+    let (before, rest) = line.split_once(phrase)?;
+    let is_said = |c: char| c.is_ascii_alphabetic() || "_ :[]".contains(c);
+    before.chars().all(is_said).then_some(rest)
 }
 
 /// `dir/.name.AbC123` is what rsync calls `dir/name` while it is written.
@@ -505,6 +513,9 @@ fn unescape(name: &[u8]) -> Vec<u8> {
     }
     out
 }
+
+#[cfg(test)]
+mod hostile;
 
 #[cfg(test)]
 mod tests {
