@@ -12,7 +12,7 @@ use std::pin::pin;
 use std::process::{ExitStatus, Stdio};
 use std::time::{Duration, Instant};
 
-use rustix::process::{Pid, Signal, kill_process_group};
+use rustix::process::{Pid, Signal, kill_process_group, test_kill_process_group};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWriteExt};
 use tokio::process::{Child, ChildStderr, ChildStdin, ChildStdout, Command};
 use tokio::sync::oneshot;
@@ -22,6 +22,7 @@ use tokio_util::sync::CancellationToken;
 pub mod args;
 pub mod ended;
 pub mod itemized;
+mod life;
 pub mod outcome;
 pub mod progress;
 pub mod rules;
@@ -33,14 +34,14 @@ pub use itemized::{Item, Itemized};
 pub use outcome::{Names, Outcome, RefusedForm, judge};
 pub use progress::Progress;
 
+use life::Lifeless;
+
 /// Messages kept of one run. A run that says more is not believed in detail.
 const STDERR_KEPT: usize = 256 << 10;
 /// The statistics are the last thing on standard output, and short.
 const STDOUT_KEPT: usize = 64 << 10;
 /// rsync's own exit code for a run that does not move on.
 const TIMED_OUT: i32 = 30;
-/// How often a running child is looked at; see [`waits_for_a_pipe`].
-const LOOK: Duration = Duration::from_secs(2);
 /// After SIGTERM rsync removes its temporary files, here and at the receiver; then it is killed.
 const GRACE: Duration = Duration::from_secs(5);
 /// What rsync has started may outlive it and keep its pipes open: an ssh whose connection hangs, and the ssh in the
@@ -56,6 +57,8 @@ pub struct Launch {
     pub args: Vec<OsString>,
     /// Its working directory; as a path below `/proc/self/fd`, good while the descriptor is open.
     pub directory: PathBuf,
+    /// It is ended when it has shown no sign of life for so long.
+    pub patience: Option<Duration>,
 }
 
 impl Launch {
@@ -90,6 +93,7 @@ impl Launch {
             stdin,
             stdout,
             stderr,
+            patience: self.patience,
         })
     }
 }
@@ -101,6 +105,8 @@ struct Running {
     stdin: Option<ChildStdin>,
     stdout: Option<ChildStdout>,
     stderr: Option<ChildStderr>,
+    /// See [`Launch::patience`].
+    patience: Option<Duration>,
 }
 
 /// Runs rsync with a list. When `cancel` is cancelled, or after `limit`, the child is ended, and its end is reported
@@ -205,6 +211,7 @@ impl Running {
             stdin,
             stdout,
             stderr,
+            patience,
         } = self;
         let feed = async move {
             if let Some(mut stdin) = stdin {
@@ -216,11 +223,17 @@ impl Running {
             let instead = tokio::select! {
                 status = child.wait() => return status.map_or_else(Exit::NotStarted, exit_of),
                 () = cancel.cancelled() => None,
-                () = stuck(group) => Some(Exit::Stuck),
+                lifeless = life::lifeless(group, patience) => Some(match lifeless {
+                    Lifeless::InAPipe => Exit::Stuck,
+                    Lifeless::Hung => Exit::Hung,
+                }),
                 () = after(limit) => Some(Exit::Code(TIMED_OUT)),
             };
             signal(group, Signal::TERM);
-            let status = if let Ok(status) = tokio::time::timeout(GRACE, child.wait()).await {
+            let in_time = tokio::time::timeout(GRACE, child.wait()).await;
+            let status = if let Ok(status) = in_time {
+                // What it has started need not have ended with it.
+                clear_away(group).await;
                 status
             } else {
                 signal(group, Signal::KILL);
@@ -271,26 +284,6 @@ async fn after(limit: Option<Duration>) {
     }
 }
 
-/// Comes back when the child is found in the same endless wait twice in a row.
-async fn stuck(group: Option<Pid>) {
-    let Some(pid) = group else {
-        return std::future::pending().await;
-    };
-    let mut looks = 0;
-    while looks < 2 {
-        tokio::time::sleep(LOOK).await;
-        looks = if waits_for_a_pipe(pid) { looks + 1 } else { 0 };
-    }
-}
-
-/// A file may become a named pipe between rsync's list and its turn. The sender then opens the pipe and waits for a
-/// writer, which `--timeout` does not end. The kernel's name for that wait shows it; where it is not to be read,
-/// nothing is found and the run waits as rsync does.
-fn waits_for_a_pipe(pid: Pid) -> bool {
-    std::fs::read(format!("/proc/{}/wchan", pid.as_raw_nonzero()))
-        .is_ok_and(|wait| matches!(&wait[..], b"wait_for_partner" | b"fifo_open"))
-}
-
 fn exit_of(status: ExitStatus) -> Exit {
     use std::os::unix::process::ExitStatusExt;
     match (status.code(), status.signal()) {
@@ -303,6 +296,20 @@ fn signal(group: Option<Pid>, signal: Signal) {
     if let Some(group) = group {
         // It may be gone already.
         let _ = kill_process_group(group, signal);
+    }
+}
+
+/// Ends what is left of a group whose leader has ended. A receiver on this machine removes its temporary files first.
+async fn clear_away(group: Option<Pid>) {
+    const LOOK_AGAIN: Duration = Duration::from_millis(20);
+    let Some(pid) = group else { return };
+    let emptied = async {
+        while test_kill_process_group(pid).is_ok() {
+            tokio::time::sleep(LOOK_AGAIN).await;
+        }
+    };
+    if tokio::time::timeout(LINGER, emptied).await.is_err() {
+        signal(group, Signal::KILL);
     }
 }
 

@@ -158,6 +158,7 @@ fn ssh(args: Vec<OsString>) -> Launch {
         program: "ssh".into(),
         args,
         directory: "/".into(),
+        patience: None,
     }
 }
 

@@ -19,6 +19,9 @@ use crate::rsync::{
 };
 use crate::ssh;
 
+/// A disk may be that slow.
+const SHORTEST_PATIENCE: Duration = Duration::from_secs(10);
+
 /// What all jobs of a lane share.
 #[derive(Debug)]
 pub struct Context {
@@ -106,6 +109,8 @@ impl Context {
             program: self.program.clone(),
             args,
             directory: root.proc_path(),
+            // It wakes up in half of that time, if only to see that there is nothing.
+            patience: Some((self.remote.timeout * 2).max(SHORTEST_PATIENCE)),
         }
     }
 

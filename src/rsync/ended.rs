@@ -15,6 +15,8 @@ pub enum Exit {
     NotStarted(io::Error),
     /// It waited for somebody to write into a pipe that had been a file when its list was made, and was ended.
     Stuck,
+    /// It did nothing any more, and was ended.
+    Hung,
 }
 
 impl fmt::Display for Exit {
@@ -24,6 +26,7 @@ impl fmt::Display for Exit {
             Self::Signal(signal) => write!(f, "rsync was ended by signal {signal}"),
             Self::NotStarted(error) => write!(f, "rsync could not be started: {error}"),
             Self::Stuck => f.write_str("rsync was stuck in a pipe that had been a file"),
+            Self::Hung => f.write_str("rsync hung and was ended"),
         }
     }
 }
@@ -34,7 +37,7 @@ impl Exit {
     pub fn code(&self) -> i32 {
         match self {
             Self::Code(code) => *code,
-            Self::Signal(_) | Self::NotStarted(_) | Self::Stuck => -1,
+            Self::Signal(_) | Self::NotStarted(_) | Self::Stuck | Self::Hung => -1,
         }
     }
 }

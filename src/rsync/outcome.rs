@@ -79,7 +79,7 @@ pub fn judge(kind: RunKind, ended: &Ended, names: &Names<'_>) -> Outcome {
     let code = match &ended.exit {
         Exit::Code(code) => *code,
         Exit::Stuck => return Outcome::Again(names.listed.to_vec()),
-        Exit::Signal(_) | Exit::NotStarted(_) => return Outcome::Unreachable(cause()),
+        Exit::Signal(_) | Exit::NotStarted(_) | Exit::Hung => return Outcome::Unreachable(cause()),
     };
     if matches!(names.target, Target::Ssh { .. })
         && let Some(outcome) = ssh::judge(kind, code, &lines)
@@ -825,6 +825,11 @@ mod tests {
         assert_eq!(
             run(SEND, Exit::Code(5), &[busy], &[b"a"]),
             Outcome::Unreachable(busy.into())
+        );
+        let hung = run(SEND, Exit::Hung, &[], &[b"a"]);
+        assert_eq!(
+            hung,
+            Outcome::Unreachable("rsync hung and was ended".into())
         );
         let killed = run(SEND, Exit::Signal(9), &[], &[b"a"]);
         assert_eq!(
