@@ -133,6 +133,29 @@ impl FailQueue {
         }
     }
 
+    /// What is known of these paths, for [`put_back`](Self::put_back).
+    pub fn entries_of<'a>(
+        &self,
+        paths: impl Iterator<Item = &'a RelPath>,
+    ) -> Vec<(RelPath, Failed)> {
+        let known = paths.filter_map(|path| self.paths.get_key_value(path));
+        known
+            .map(|(path, failed)| (path.clone(), failed.clone()))
+            .collect()
+    }
+
+    /// These have not got through after all.
+    pub fn put_back(&mut self, entries: Vec<(RelPath, Failed)>) {
+        self.paths.extend(entries);
+    }
+
+    /// A directory is made equal entry by entry from now on: what is below it stands for it.
+    pub fn on_split(&mut self, path: &RelPath) {
+        if self.paths.contains_key(path) {
+            self.remove(path);
+        }
+    }
+
     fn remove(&mut self, path: &RelPath) {
         self.paths.remove(path);
         self.touched.insert(path.clone());

@@ -11,7 +11,7 @@ use std::collections::{BTreeSet, VecDeque};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use crate::change::Change;
+use crate::change::{Change, Extent};
 use crate::control::State;
 use crate::dirty::{DirtyPath, DirtySet, Route};
 use crate::fail_queue::{FailQueue, Failed, Failure};
@@ -33,7 +33,7 @@ pub mod task;
 pub mod transfer;
 pub mod verify;
 
-pub use job::{Condition, End, Hold, Job, News, Plan, Report, Settled};
+pub use job::{Condition, End, Hold, Job, News, Plan, Report, Settled, Split};
 pub use slot::Batch;
 
 use clock::Clock;
@@ -434,9 +434,13 @@ impl LaneState {
         let poisoned = self.is_poisoned(route, &report);
         let only_looked = report.runs == 0 && !report.routed.is_empty();
         let mut news = Vec::from_iter(pushed);
+        // A tree that got through but for some paths takes nothing of what is known of these.
+        let still_failed = report.failed.iter().map(|(dirty, _)| &dirty.path);
+        let still_failed = self.failed.entries_of(still_failed);
         for dirty in report.synced {
             self.failed.on_synced(&dirty.path, dirty.extent);
         }
+        self.failed.put_back(still_failed);
         if poisoned {
             let failure = Failure {
                 exit: -1,
@@ -458,16 +462,19 @@ impl LaneState {
         for (dirty, route) in report.routed {
             self.dirty.put_back(dirty, route);
         }
+        if matches!(report.end, End::DiskFull(_)) {
+            self.full_disk += 1;
+        }
+        for split in report.split {
+            news.extend(self.split(split, now));
+        }
         for (dirty, failure) in report.failed {
             news.extend(self.path_failed(&dirty, failure, now));
         }
-        if report.end == End::Reached {
+        if report.end == End::Reached && !only_looked {
             self.full_disk = 0;
         }
         if let Some((paths, failure)) = report.undecided {
-            if matches!(report.end, End::DiskFull(_)) {
-                self.full_disk += 1;
-            }
             news.extend(self.divide(paths, &failure, now));
         }
         // Having looked where something belongs says nothing of what held the lane.
@@ -491,6 +498,36 @@ impl LaneState {
         self.last_error = "paths have failed by themselves".into();
         let failed = self.failed.on_failed(dirty, failure.clone(), now);
         (failed.attempts == 1).then(|| News::PathFailed(dirty.path.clone(), failure))
+    }
+
+    /// Has a tree made equal entry by entry, so that what fails in it is found and keeps nothing else back.
+    fn split(&mut self, split: Split, now: Instant) -> Option<News> {
+        let Split {
+            tree,
+            children,
+            deletes,
+            failure,
+        } = split;
+        // What collapsed to its directory, or to the whole source, would be the same tree again.
+        let has_room = self.dirty.len() + children.len() <= MOST_DIRTY / 2
+            && self.unswept.len() < MOST_UNSWEPT / 2;
+        if children.is_empty() || !has_room || self.full_disk >= FULL_DISK_TRIES {
+            return self.path_failed(&tree, failure, now);
+        }
+        self.last_error = failure.message;
+        self.failed.on_split(&tree.path);
+        if deletes {
+            self.unswept.insert(tree.path.clone());
+        }
+        // The root would take its entries along; it is sent with each of them.
+        let itself = (!tree.path.is_root()).then_some(DirtyPath {
+            extent: Extent::Entry,
+            ..tree
+        });
+        for dirty in children.into_iter().chain(itself) {
+            self.dirty.put_back(dirty, Route::Path);
+        }
+        None
     }
 
     /// Halves a group until the path that fails stands alone.

@@ -44,6 +44,8 @@ pub struct Report {
     pub failed: Vec<(DirtyPath, Failure)>,
     /// At least one of these failed, and it cannot be told which.
     pub undecided: Option<(Vec<DirtyPath>, Failure)>,
+    /// Trees that cannot be made equal as a whole.
+    pub split: Vec<Split>,
     /// How the job ended.
     pub end: End,
     /// Directories in which the receiver may have left temporary files; see [`Job::unswept`].
@@ -64,6 +66,20 @@ pub struct Report {
     pub deleted: u64,
     /// Length of its longest run.
     pub took: Duration,
+}
+
+/// A tree that something in it keeps from being made equal: a full disk, what cannot be read, a path that is too long.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Split {
+    /// The tree.
+    pub tree: DirtyPath,
+    /// What its directory holds; together with the entry of the directory itself, and with the deletion of what is only
+    /// at the receiver in it, that is all of it.
+    pub children: Vec<DirtyPath>,
+    /// Whether what is only at the receiver is to be deleted.
+    pub deletes: bool,
+    /// What kept it.
+    pub failure: Failure,
 }
 
 /// How a job ended for the lane as a whole.

@@ -83,6 +83,9 @@ impl Push {
             .extract_if(.., |(dirty, _)| dirty.path.is_root());
         let failure = root_failed.map(|(_, failure)| failure).last();
         let failure = failure.or(report.undecided.take().map(|(_, failure)| failure));
+        // Its patterns hold for the tree as a whole only.
+        let split = report.split.drain(..).next().map(|split| split.failure);
+        let failure = failure.or(split);
         if !owed.patterns.is_empty() {
             report.synced.clear();
             report

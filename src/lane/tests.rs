@@ -487,6 +487,141 @@ fn a_full_disk_is_not_tried_path_by_path() {
 }
 
 #[test]
+fn a_path_that_fails_again_in_a_comparison_is_no_news_and_waits_longer() {
+    let (mut lane, mut now) = (lane(), Instant::now());
+    let bad = DirtyPath::now(path("d/bad"), Extent::Entry);
+    let mut waits = Vec::new();
+    for round in 0..3 {
+        let tree = DirtyPath::now(path("d"), Extent::Subtree);
+        let report = Report {
+            synced: vec![tree],
+            failed: vec![(bad.clone(), failure(23, "Permission denied (13)"))],
+            ..Report::default()
+        };
+        let news = lane.on_report(Route::Tree, report, now, 0.0);
+        assert_eq!(news.len(), usize::from(round == 0), "{news:?}");
+        let due = lane.failed().next_due().expect("it is tried again");
+        waits.push(due - now);
+        now = due;
+    }
+    assert!(waits[0] < waits[1] && waits[1] < waits[2], "{waits:?}");
+    let fine = Report {
+        synced: vec![DirtyPath::now(path("d"), Extent::Subtree)],
+        ..Report::default()
+    };
+    lane.on_report(Route::Tree, fine, now, 0.0);
+    assert!(lane.failed().is_empty());
+}
+
+/// A report of a tree that could not be made equal as a whole.
+fn split_into(tree: &DirtyPath, children: &[&str]) -> Report {
+    let children = children
+        .iter()
+        .map(|name| DirtyPath::now(path(name), Extent::Subtree));
+    Report {
+        split: vec![Split {
+            tree: tree.clone(),
+            children: children.collect(),
+            deletes: true,
+            failure: failure(23, "filename overflows max-path len"),
+        }],
+        ..Report::default()
+    }
+}
+
+#[test]
+fn a_tree_that_cannot_be_equal_as_a_whole_becomes_so_entry_by_entry() {
+    let (mut lane, mut now) = (lane(), Instant::now());
+    let tree = DirtyPath::now(path("d"), Extent::Subtree);
+    // It failed before, and is tried again.
+    lane.failed.on_failed(&tree, failure(23, "before"), now);
+    now += PERIOD;
+    let first = job(&mut lane, now);
+    assert_eq!(names(&first), ["d"]);
+    let report = Report {
+        routed: first
+            .paths
+            .iter()
+            .cloned()
+            .map(|dirty| (dirty, Route::Tree))
+            .collect(),
+        ..Report::default()
+    };
+    lane.on_report(Route::Path, report, now, 0.0);
+    let as_a_whole = job(&mut lane, now);
+    assert_eq!(as_a_whole.route, Route::Tree);
+    let news = lane.on_report(Route::Tree, split_into(&tree, &["d/a", "d/b"]), now, 0.0);
+    assert_eq!(news, [], "nothing has failed for good");
+    assert!(lane.failed().is_empty(), "its entries stand for it");
+    let entries = job(&mut lane, now);
+    assert_eq!(names(&entries), ["d", "d/a", "d/b"]);
+    assert_eq!(entries.paths[0].extent, Extent::Entry);
+    assert_eq!(
+        entries.unswept,
+        [path("d")],
+        "what is only at the receiver goes"
+    );
+    lane.on_report(Route::Path, synced(&entries), now, 0.0);
+    assert!(lane.is_equal());
+}
+
+#[test]
+fn a_full_disk_is_not_tried_tree_by_tree() {
+    let (mut lane, mut now) = (lane(), Instant::now());
+    lane.on_change(Change::subtree(path("d")), now);
+    let mut jobs = 0;
+    while lane.pending() > 0 && jobs < 1000 {
+        let plan = lane.plan(now);
+        now = plan.wake.unwrap_or(now).max(now);
+        for Job { route, paths, .. } in plan.jobs {
+            jobs += 1;
+            if route == Route::Path {
+                let routed = paths.into_iter().map(|dirty| (dirty, Route::Tree));
+                let report = Report {
+                    routed: routed.collect(),
+                    ..Report::default()
+                };
+                lane.on_report(route, report, now, 0.0);
+                continue;
+            }
+            let failure = failure(11, "No space left on device (28)");
+            let name = paths[0].path.to_string();
+            let mut report = match paths.len() {
+                // There is always more below.
+                1 => split_into(&paths[0], &[&format!("{name}/a"), &format!("{name}/b")]),
+                _ => Report {
+                    undecided: Some((paths, failure.clone())),
+                    ..Report::default()
+                },
+            };
+            report.end = End::DiskFull(failure);
+            lane.on_report(route, report, now, 0.0);
+        }
+    }
+    assert!(jobs < 200, "{jobs} jobs");
+    assert!(!lane.failed().is_empty());
+}
+
+#[test]
+fn a_tree_without_entries_to_blame_fails_as_a_whole() {
+    let (mut lane, now) = (lane(), Instant::now());
+    lane.on_change(Change::subtree(RelPath::root()), now);
+    let first = job(&mut lane, now);
+    lane.on_report(Route::Path, split_into(&first.paths[0], &[]), now, 0.0);
+    assert_eq!(lane.failed().len(), 1);
+}
+
+#[test]
+fn a_scheduled_push_is_not_taken_apart() {
+    let (mut lane, now) = (lane(), Instant::now());
+    lane.on_schedule(Arc::new(["*.tmp".into()]), now);
+    let push = job(&mut lane, now);
+    let news = lane.on_report(Route::Tree, split_into(&push.paths[0], &["a"]), now, 0.0);
+    assert!(matches!(news[..], [News::PushFailed(_)]), "{news:?}");
+    assert_eq!(lane.pending(), 0);
+}
+
+#[test]
 fn a_held_lane_does_nothing_until_its_guard_lets_it() {
     let (mut lane, now) = (lane(), Instant::now());
     lane.on_change(Change::subtree(path("d")), now);

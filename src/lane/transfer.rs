@@ -9,13 +9,15 @@ use std::collections::BTreeSet;
 use std::ffi::OsString;
 use std::io;
 use std::sync::Arc;
+use std::time::Instant;
 
+use rustix::fs::{Dir, FileType, OFlags};
 use tokio::sync::OwnedSemaphorePermit;
 
 use super::context::{Context, Halt};
 use super::sample;
 use super::slot::position;
-use super::{Batch, End, Hold, Job, Report};
+use super::{Batch, End, Hold, Job, Report, Split};
 use crate::change::Extent;
 use crate::config::Removals;
 use crate::dirty::{DirtyPath, Route};
@@ -39,6 +41,8 @@ const RIDE_ALONG: u64 = 1 << 20;
 const BRIEF_LIST: usize = 16 << 10;
 /// … and so many bytes of files are sent in a moment.
 const BRIEF_BYTES: u64 = 4 << 20;
+/// Directories with more entries are not taken apart.
+const MOST_CHILDREN: usize = 20_000;
 /// The percentage of a comparison that is over.
 const DONE: u8 = 100;
 /// How often a list is tried whole in which something changed that cannot be told.
@@ -74,6 +78,7 @@ pub async fn execute(
         halt,
         grouped,
         in_the_way: Vec::new(),
+        indivisible: Vec::new(),
         rules: Vec::new(),
         standby_was_cut_off: false,
         bytes: 0,
@@ -113,6 +118,8 @@ struct Transfer {
     grouped: BTreeSet<RelPath>,
     /// With a filter: names under which the receiver has a directory with content, and the source something else.
     in_the_way: Vec<DirtyPath>,
+    /// Trees that cannot be made equal as a whole, and why.
+    indivisible: Vec<(DirtyPath, Failure)>,
     /// Filter rules for the run that is made now.
     rules: Vec<OsString>,
     standby_was_cut_off: bool,
@@ -301,9 +308,9 @@ impl Transfer {
         let failure = |exit: i32, message: String| Failure { exit, message };
         let all = || dirs.iter().cloned().collect::<BTreeSet<_>>();
         let why = "nothing is deleted in a directory that could not be sent";
-        // The root stands there anyway, and in a list it takes its entries along, whatever a filter says of them.
+        // The root stands there anyway, and in a list it takes its entries along.
         let is_filtered = self.context.filter.is_some();
-        let is_listed = |dir: &&RelPath| !is_filtered || !dir.is_root();
+        let is_listed = |dir: &&RelPath| !dir.is_root();
         let listed: Vec<RelPath> = dirs.iter().filter(is_listed).cloned().collect();
         if dirs.is_empty() || self.report.end != End::Reached {
             return Ok((BTreeSet::new(), failure(-1, why.into())));
@@ -373,11 +380,30 @@ impl Transfer {
                 }
                 let delete = self.context.compares_with_deletion() && self.forms.delete_in_trees;
                 if let Some(filter) = self.context.filter.clone() {
-                    return self.compare_filtered(&root, trees, filter, delete).await;
+                    self.compare_filtered(&root, trees, filter, delete).await;
+                } else {
+                    self.run_list(&root, RunKind::Tree { delete }, trees).await;
                 }
-                self.run_list(&root, RunKind::Tree { delete }, trees).await;
+                self.split(&root, delete).await;
             }
             Err(hold) => self.hold(hold, trees),
+        }
+    }
+
+    /// Takes the trees apart that cannot be made equal as a whole.
+    async fn split(&mut self, root: &Arc<SourceRoot>, deletes: bool) {
+        for (tree, failure) in std::mem::take(&mut self.indivisible) {
+            let (root, dir, since) = (Arc::clone(root), tree.path.clone(), tree.since);
+            let listing = on_disk(move || children(&root, &dir, since));
+            match listing.await {
+                Some(Ok(children)) => self.report.split.push(Split {
+                    tree,
+                    children,
+                    deletes,
+                    failure,
+                }),
+                Some(Err(_)) | None => self.report.failed.push((tree, failure)),
+            }
         }
     }
 
@@ -586,9 +612,7 @@ impl Transfer {
                         exit,
                         message: message.into(),
                     };
-                    self.report
-                        .failed
-                        .extend(rest.into_iter().map(|dirty| (dirty, failure.clone())));
+                    self.not_as_a_whole(kind, rest, failure);
                 } else {
                     self.report.synced.extend(rest);
                 }
@@ -599,17 +623,13 @@ impl Transfer {
             {
                 self.report.again.append(&mut paths);
             }
-            // Trees that are looked at again go one by one, which tells them apart.
-            Outcome::Undecided { .. }
-                if matches!(kind, RunKind::Tree { .. }) && paths.len() > 1 =>
-            {
-                self.report.again.append(&mut paths);
+            Outcome::Undecided { message, .. } => {
+                self.not_as_a_whole(kind, paths, Failure { exit, message });
             }
-            Outcome::Undecided { message, .. } => self.undecided(paths, Failure { exit, message }),
             Outcome::DiskFull(message) => {
                 let failure = Failure { exit, message };
                 self.report.end = End::DiskFull(failure.clone());
-                self.undecided(paths, failure);
+                self.not_as_a_whole(kind, paths, failure);
             }
             Outcome::Refused(form) => {
                 self.report.end = End::Refused(form);
@@ -632,6 +652,21 @@ impl Transfer {
                 self.report.end = End::Unreachable(Failure { exit, message });
                 self.report.again.append(&mut paths);
             }
+        }
+    }
+
+    /// At least one of these failed, and it cannot be told which; or what failed in one of them keeps the others back.
+    fn not_as_a_whole(&mut self, kind: RunKind, mut paths: Vec<DirtyPath>, failure: Failure) {
+        let is_tree = matches!(kind, RunKind::Tree { .. });
+        match paths.len() {
+            0 => {}
+            _ if !is_tree => self.undecided(paths, failure),
+            1 => self
+                .indivisible
+                .extend(paths.pop().map(|tree| (tree, failure))),
+            // Trees that are looked at again go one by one, which tells them apart.
+            _ if self.report.end == End::Reached => self.report.again.append(&mut paths),
+            _ => self.undecided(paths, failure),
         }
     }
 
@@ -748,6 +783,32 @@ impl Transfer {
         self.report.deleted += ended.stats.deleted;
         self.report.took = self.report.took.max(ended.took);
     }
+}
+
+/// What a directory holds, to be made equal one by one.
+fn children(root: &SourceRoot, dir: &RelPath, since: Instant) -> io::Result<Vec<DirtyPath>> {
+    let mut children = Vec::new();
+    let opened = root.open_dir(dir, OFlags::RDONLY)?;
+    for entry in Dir::read_from(&opened)? {
+        let entry = entry?;
+        let name = entry.file_name().to_bytes();
+        if matches!(name, b"." | b"..") {
+            continue;
+        }
+        // Whoever takes it up looks at what it is then.
+        let extent = match entry.file_type() {
+            FileType::Directory | FileType::Unknown => Extent::Subtree,
+            _ => Extent::Entry,
+        };
+        children.push(DirtyPath {
+            since,
+            ..DirtyPath::now(dir.join(name), extent)
+        });
+        if children.len() > MOST_CHILDREN {
+            return Err(io::ErrorKind::ResourceBusy.into());
+        }
+    }
+    Ok(children)
 }
 
 /// Work on the file system, which blocks, in a thread of its own. `None` if the runtime ends meanwhile.
