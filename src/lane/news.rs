@@ -197,10 +197,17 @@ fn hint(cause: &str) -> String {
         "check `users` and the password file against the module's `auth users` and `secrets file`"
     } else if cause.starts_with("@ERROR: Unknown module") {
         "check `name` against the module names in the receiver's rsyncd.conf"
-    } else if cause.starts_with("@ERROR: chdir failed") {
+    } else if ["@ERROR: chdir failed", "@ERROR: chroot failed"]
+        .iter()
+        .any(|error| cause.starts_with(error))
+    {
         "the module's `path` does not exist at the receiver"
     } else if cause.contains("module is read only") {
         "set `read only = no` for the module at the receiver"
+    } else if cause.contains("configured to refuse --") {
+        "take that option out of the module's `refuse options`, or out of `params`"
+    } else if cause.starts_with("protocol version mismatch") {
+        "something else than an rsync of these days answers there: check address and port, or what the login shell prints"
     } else if cause.contains("password file") {
         "the password file must belong to root and have mode 0600"
     } else if let Some(advice) = ssh::advice(cause) {
