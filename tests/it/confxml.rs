@@ -18,6 +18,8 @@ pub struct Confxml {
     pub auth: Option<(String, PathBuf)>,
     /// The port of all daemons in the file.
     pub port: u16,
+    /// `timeout`, in seconds.
+    pub timeout: u32,
     /// Entries of the `inotify` element and their `start` values.
     pub switches: Vec<(&'static str, bool)>,
     /// The plugins that are started: their names, and what stands in their definitions.
@@ -66,6 +68,7 @@ impl Confxml {
             params: "-a".to_owned(),
             auth: None,
             port,
+            timeout: 100,
             switches: vec![("attrib", true)],
             plugins: Vec::new(),
             more: String::new(),
@@ -107,7 +110,11 @@ impl Confxml {
             self.port
         );
         xml.extend_from_slice(port.as_bytes());
-        xml.extend_from_slice(b"      <timeout start=\"true\" time=\"100\"/>\n    </rsync>\n");
+        let timeout = format!(
+            "      <timeout start=\"true\" time=\"{}\"/>\n    </rsync>\n",
+            self.timeout
+        );
+        xml.extend_from_slice(timeout.as_bytes());
         for (name, _) in &self.plugins {
             let start = format!("    <plugin start=\"true\" name=\"{name}\"/>\n");
             xml.extend_from_slice(start.as_bytes());

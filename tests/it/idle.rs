@@ -72,8 +72,14 @@ pub struct Tmpfs(PathBuf);
 impl Tmpfs {
     /// `None` where this user may not mount.
     pub fn mount(at: PathBuf) -> Option<Self> {
+        Self::mount_of_size(at, "50%")
+    }
+
+    /// The same with a limit, such as `4m`.
+    pub fn mount_of_size(at: PathBuf, size: &str) -> Option<Self> {
         let output = Command::new("mount")
-            .args(["-t", "tmpfs", "tmpfs"])
+            .args(["-t", "tmpfs", "tmpfs", "-o"])
+            .arg(format!("size={size}"))
             .arg(&at)
             .output();
         if output.is_ok_and(|output| output.status.success()) {
@@ -81,6 +87,14 @@ impl Tmpfs {
         }
         println!("skipped: nothing can be mounted here");
         None
+    }
+
+    /// Gives it another limit.
+    pub fn resize(&self, size: &str) {
+        let mut command = Command::new("mount");
+        command.arg("-o").arg(format!("remount,size={size}"));
+        let status = command.arg(&self.0).status();
+        assert!(status.is_ok_and(|status| status.success()), "not resized");
     }
 
     pub fn unmount(&self) -> bool {

@@ -9,6 +9,7 @@
 //! | `tree.rs` | the comparison of whole trees |
 //! | `rsync_daemon.rs` | a private `rsync --daemon` |
 //! | `sersync.rs` | the process under test and its log |
+//! | `fake.rs`, `fake/rsync.rs` | an rsync that fails as a test likes |
 //! | `sshd.rs` | a private sshd with keys of its own |
 //! | `bus.rs` | a private bus, and the program's own commands on it |
 //! | `confxml.rs` | the configuration file it reads |
@@ -20,6 +21,7 @@
 
 mod bus;
 mod confxml;
+mod fake;
 mod generator;
 mod harness;
 mod names;
@@ -38,6 +40,7 @@ mod idle;
 mod isolation;
 mod kinds;
 mod oldface;
+mod outcomes;
 mod overrides;
 mod plugins;
 mod random;
