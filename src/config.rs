@@ -28,7 +28,7 @@ pub mod params;
 pub mod plugin;
 mod problem;
 mod remote;
-mod shell_words;
+pub(crate) mod shell_words;
 mod ssh;
 mod suggest;
 mod target;
@@ -58,8 +58,8 @@ pub struct Config {
     pub debug: bool,
     /// `failLog timeToExecute`: how often a path that failed by itself is tried again.
     pub retry_period: Duration,
-    /// `failLog path`. The original wrote a shell script there; nothing of ours does.
-    pub fail_log_path: PathBuf,
+    /// `failLog path`: where what failed is recorded, see [`crate::fail_log`].
+    pub fail_log_path: Option<PathBuf>,
     /// `<filter start="true">`.
     pub filter: Option<FilterConfig>,
     /// `<crontab start="true">`.

@@ -19,6 +19,7 @@ use crate::control::{
     Request, Scope,
 };
 use crate::dbus::{self, BusAddress, Identity, Presence};
+use crate::fail_log::FailLog;
 use crate::mirror::{MirrorHandle, Question, Shared};
 use crate::plugin::Plugins;
 use crate::rsync::{find_program, version};
@@ -125,6 +126,8 @@ pub async fn run(config: Config, options: Options) -> Result<(), StartError> {
             return Err(StartError::NameTaken(options.instance));
         }
     }
+    let state_dir = options.state_dir.as_ref();
+    let fail_log_instead = state_dir.map(|dir| dir.join(format!("{}.fail.log", options.instance)));
     let shared = Shared {
         program,
         sockets: Arc::default(),
@@ -134,6 +137,7 @@ pub async fn run(config: Config, options: Options) -> Result<(), StartError> {
         plugins: Plugins::default(),
         crontab: watch::Sender::new(None),
         board,
+        fail_log: FailLog::new(fail_log_instead),
         state_dir: options.state_dir,
     };
     let mut daemon = Daemon {

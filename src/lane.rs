@@ -20,6 +20,7 @@ use crate::rsync::args::Forms;
 use crate::rsync::outcome::RefusedForm;
 use crate::saved::{Line, Saved, SavedFailure};
 
+pub mod attempt;
 pub mod clock;
 pub mod context;
 mod down;

@@ -52,11 +52,12 @@
 //! |---|---|
 //! | program | [`cli`] |
 //! | composition root | [`daemon`] |
-//! | tasks | [`mirror`], [`lane::task`], [`lane::transfer`], [`lane::verify`], [`lane::context`] |
-//! | adapters, each the only user of its system interface | [`watch`] (inotify), [`rsync`] (children), [`ssh`] (shared connections), [`resolve`] and [`links`] (the source), [`local_target`] (a target on this machine), [`plugin`] (who is told of it), [`dbus`] (the bus), [`systemd`] (the notify protocol), [`journal`] (the log), [`store`] (saved state), [`sysctl`] (the kernel's limits) |
-//! | policy, pure | [`lane`], [`dirty`], [`fail_queue`], [`saved`], [`plugin::owed`], [`plugin::queue`], [`rsync::args`], [`rsync::outcome`], [`ssh::args`], [`config`], [`filter`] |
+//! | tasks | [`mirror`], [`lane::task`], [`lane::transfer`], [`lane::verify`], [`lane::attempt`], [`lane::context`] |
+//! | adapters, each the only user of its system interface | [`watch`] (inotify), [`rsync`] (children), [`ssh`] (shared connections), [`resolve`] and [`links`] (the source), [`local_target`] (a target on this machine), [`plugin`] (who is told of it), [`dbus`] (the bus), [`systemd`] (the notify protocol), [`journal`] (the log), [`store`] (saved state), [`fail_log`] (the record of what failed), [`sysctl`] (the kernel's limits) |
+//! | policy, pure | [`lane`], [`dirty`], [`fail_queue`], [`saved`], [`by_hand`], [`plugin::owed`], [`plugin::queue`], [`rsync::args`], [`rsync::outcome`], [`ssh::args`], [`config`], [`filter`] |
 //! | words | [`path`], [`change`], [`control`], [`message_id`] |
 
+pub mod by_hand;
 pub mod change;
 pub mod cli;
 pub mod config;
@@ -64,6 +65,7 @@ pub mod control;
 pub mod daemon;
 pub mod dbus;
 pub mod dirty;
+pub mod fail_log;
 pub mod fail_queue;
 pub mod filter;
 pub mod journal;

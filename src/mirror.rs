@@ -14,6 +14,7 @@ use tracing::{error, warn};
 
 use crate::config::{MirrorConfig, RemoteConfig};
 use crate::control::{Board, FailedPath, MirrorSnapshot, Scope};
+use crate::fail_log::FailLog;
 use crate::lane::Settled;
 use crate::lane::verify::Verified;
 use crate::message_id as id;
@@ -56,6 +57,8 @@ pub struct Shared {
     pub crontab: watch::Sender<Crontab>,
     /// Where everything is shown.
     pub board: Board,
+    /// Where what failed is recorded.
+    pub fail_log: FailLog,
     /// Where the lanes keep what must outlive the process.
     pub state_dir: Option<PathBuf>,
 }

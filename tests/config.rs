@@ -118,7 +118,9 @@ fn an_element_left_out_means_what_the_stock_file_says() {
         smallest.mirrors[0].remotes[0].timeout
     );
     assert_eq!(stock.retry_period, smallest.retry_period);
-    assert_eq!(stock.fail_log_path, smallest.fail_log_path);
+    let recorded = stock.fail_log_path.as_deref();
+    assert_eq!(recorded, Some(Path::new("/tmp/rsync_fail_log.sh")));
+    assert_eq!(smallest.fail_log_path, None);
     assert_eq!(
         (stock.debug, &stock.filter, &stock.crontab),
         (smallest.debug, &None, &None)

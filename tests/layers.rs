@@ -10,6 +10,7 @@ const LAYERS: &[&[&str]] = &[
     &["filter"],
     &["config"],
     &[
+        "by_hand",
         "dirty",
         "fail_queue",
         "saved",
@@ -36,9 +37,11 @@ const LAYERS: &[&[&str]] = &[
         "sysctl",
         "dbus",
         "journal",
+        "fail_log",
         "store",
     ],
     &[
+        "lane::attempt",
         "lane::context",
         "lane::sample",
         "lane::transfer",

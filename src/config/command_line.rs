@@ -7,7 +7,7 @@ use super::escape::Escaped;
 use super::overlap::{self, Placed};
 use super::problem::{At, ConfigError, Problems};
 use super::remote::DEFAULT_TIMEOUT;
-use super::validate::{STOCK_FAIL_LOG, STOCK_RETRY_PERIOD};
+use super::validate::STOCK_RETRY_PERIOD;
 use super::values::absolute_path;
 use super::{Config, MirrorConfig, Params, RemoteConfig, Switches, Target};
 
@@ -60,7 +60,7 @@ impl Config {
             mirrors: vec![mirror],
             debug: false,
             retry_period: STOCK_RETRY_PERIOD,
-            fail_log_path: STOCK_FAIL_LOG.into(),
+            fail_log_path: None,
             filter: None,
             crontab: None,
             plugins: Vec::new(),

@@ -87,7 +87,7 @@ fn note_sersync(sersync: &SersyncXml, filter: bool, problems: &mut Problems<'_>)
     if let Some(path) = sersync.fail_log.as_ref().and_then(|log| log.path.as_ref()) {
         problems.note(
             path.at,
-            "no script is written to `path`: `sersync failed` lists what failed, and each path is tried again by itself",
+            "`path` becomes a record of what failed, with a command to try each by hand, and nothing runs it: each path is tried again by itself; as the packaged service, which may not write there, sersync keeps it in its state directory",
         );
     }
     if let Some(crontab) = &sersync.crontab {

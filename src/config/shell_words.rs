@@ -17,8 +17,8 @@ const EXPANDED: &str = "*?[~#";
 
 /// A piece of a command line.
 #[derive(Debug, Default, PartialEq, Eq)]
-pub(super) struct ShellWords {
-    pub(super) words: Vec<String>,
+pub(crate) struct ShellWords {
+    pub(crate) words: Vec<String>,
     /// It ended in one of the redirections.
     pub(super) discards_output: bool,
     /// A character that a shell would expand; here it stands for itself.
@@ -29,7 +29,7 @@ pub(super) struct ShellWords {
 ///
 /// # Errors
 /// What cannot be done without a shell, as the rest of a sentence that begins with the name of the attribute.
-pub(super) fn split(text: &str) -> Result<ShellWords, String> {
+pub(crate) fn split(text: &str) -> Result<ShellWords, String> {
     let mut found = ShellWords::default();
     let mut text = text.trim_end();
     for redirection in REDIRECTIONS {

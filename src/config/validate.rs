@@ -18,8 +18,6 @@ use super::{Calendar, Config, CrontabConfig, MirrorConfig, Schedule, Switches, q
 
 /// `failLog timeToExecute` of the stock file.
 pub(super) const STOCK_RETRY_PERIOD: Duration = Duration::from_secs(60 * 60);
-/// `failLog path` of the stock file.
-pub(super) const STOCK_FAIL_LOG: &str = "/tmp/rsync_fail_log.sh";
 /// `crontab schedule` of the stock file.
 const STOCK_SCHEDULE: Duration = Duration::from_secs(600 * 60);
 
@@ -161,14 +159,11 @@ fn switches(inotify: Option<&InotifyXml>, problems: &mut Problems<'_>) -> Switch
 fn fail_log_settings(
     fail_log: Option<&FailLogXml>,
     problems: &mut Problems<'_>,
-) -> (PathBuf, Duration) {
+) -> (Option<PathBuf>, Duration) {
     let path = fail_log.and_then(|fail_log| problems.value(fail_log.path.as_ref()?, path));
     let period =
         fail_log.and_then(|fail_log| problems.value(fail_log.time_to_execute.as_ref()?, minutes));
-    (
-        path.unwrap_or_else(|| STOCK_FAIL_LOG.into()),
-        period.unwrap_or(STOCK_RETRY_PERIOD),
-    )
+    (path, period.unwrap_or(STOCK_RETRY_PERIOD))
 }
 
 fn crontab(crontab: &CrontabXml, problems: &mut Problems<'_>) -> Option<CrontabConfig> {

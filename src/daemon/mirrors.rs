@@ -76,6 +76,7 @@ impl Mirrors {
         self.running = kept;
         self.plugins.apply(plugins, &mut self.shared).await;
         self.shared.retry_period = config.retry_period;
+        self.shared.fail_log.set_path(config.fail_log_path);
         // Mirrors that stay begin a new period only if it is another crontab.
         let crontab = config.crontab.map(Arc::new);
         self.shared.crontab.send_if_modified(|old| {
@@ -295,6 +296,7 @@ impl Mirrors {
         while let Some(ended) = self.tasks.join_next().await {
             pass_panic_on(ended);
         }
+        self.shared.fail_log.flush().await;
         self.plugins.end().await;
     }
 }

@@ -9,6 +9,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::{End, Hold};
 use crate::config::{RemoteConfig, Removals, Target};
+use crate::fail_log::FailLog;
 use crate::fail_queue::Failure;
 use crate::filter::Filter;
 use crate::links::LinkIndex;
@@ -43,6 +44,8 @@ pub struct Context {
     pub ssh: Option<ssh::Connection>,
     /// At most so many children of all lanes.
     pub children: Arc<Semaphore>,
+    /// Where what failed is recorded.
+    pub fail_log: FailLog,
     /// The lane is to end.
     pub stop: CancellationToken,
     /// How far the comparison of a tree has come, in percent; 100 if there is none.

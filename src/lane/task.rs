@@ -247,11 +247,14 @@ impl LaneTask {
         news::ended(&self.name, self.state.pending());
     }
 
-    /// Has what became otherwise in the fail queue outlive the process.
+    /// Has what became otherwise in the fail queue recorded, and outlive the process.
     async fn keep(&mut self) {
         let lines = self.state.take_lines(self.clock);
         if lines.is_empty() {
             return;
+        }
+        for line in &lines {
+            self.context.record(line, self.forms);
         }
         let Some(mut store) = self.store.take() else {
             return;

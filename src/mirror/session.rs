@@ -91,6 +91,7 @@ impl<'a> Session<'a> {
                 program: shared.program.clone(),
                 ssh: ssh::Connection::to(remote, &shared.sockets),
                 children: Arc::clone(&shared.children),
+                fail_log: shared.fail_log.clone(),
                 stop: stop_lanes.clone(),
                 progress: watch::Sender::new(100),
             };

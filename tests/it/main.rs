@@ -34,6 +34,7 @@ mod changes;
 mod control;
 mod crontab;
 mod errors;
+mod fail_log;
 mod filters;
 mod first_push;
 mod idle;
