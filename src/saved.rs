@@ -305,6 +305,24 @@ mod tests {
         }
 
         #[test]
+        fn a_damaged_state_is_read_or_refused_and_never_a_panic(
+            lines in proptest::collection::vec(a_line(), 1..6),
+            damages in proptest::collection::vec((any::<prop::sample::Index>(), any::<u8>()), 1..4),
+        ) {
+            let mut bytes = whole(&Saved::new(), &key());
+            for line in &lines {
+                bytes.extend(written(line));
+            }
+            for (at, byte) in damages {
+                let at = at.index(bytes.len());
+                bytes[at] = byte;
+            }
+            if let Ok(saved) = read(&bytes, &key()) {
+                prop_assert!(saved.keys().all(|path| RelPath::new(path.as_bytes()).is_some()));
+            }
+        }
+
+        #[test]
         fn any_other_bytes_are_refused_and_never_a_panic(bytes in proptest::collection::vec(any::<u8>(), 0..200)) {
             prop_assert!(read(&bytes, &key()).is_err());
         }

@@ -1,5 +1,8 @@
 //! What no file can show. Whole files are in `tests/config.rs`.
 
+use proptest::prelude::*;
+use proptest::sample::select;
+
 use super::*;
 
 #[test]
@@ -44,4 +47,91 @@ fn a_deep_file_is_no_way_to_overflow_the_stack() {
 fn a_quoted_word_is_short_and_on_one_line() {
     assert_eq!(quote("a\nb"), r"`a\x0ab`");
     assert!(quote(&"x".repeat(1000)).chars().count() < 90);
+}
+
+/// Values that mean something to rsync, ssh, a shell, XML or a terminal.
+const HOSTILE: &[&str] = &[
+    "",
+    "-e sh",
+    "--rsh=sh",
+    "--rsync-path=sh -c x",
+    "-oProxyCommand=sh",
+    "host -oProxyCommand=sh",
+    "/",
+    "/data",
+    "//data//x/",
+    "/data/../etc",
+    "../x",
+    "x/../../y",
+    "a\u{202e}b",
+    "`x`",
+    "$(x)",
+    "a;b",
+    "a b",
+    "&#0;",
+    "&#10;",
+    "&lt;",
+    "&bogus;",
+    "m::n",
+    "[::1]",
+    "host:",
+    "rsync://h/m",
+    "-artuz",
+    "-a --delete --server --daemon",
+    "--files-from=/etc/shadow",
+    "-avz --exclude-from /etc/shadow",
+    "--password-file=-",
+    "-aM--log-file=/x",
+    "0",
+    "-1",
+    "65536",
+    "18446744073709551616",
+    "true",
+    "(a+)+$",
+    "(((((((((((a{99}){99}){99}){99}",
+];
+
+fn a_value() -> impl Strategy<Value = String> {
+    prop_oneof![
+        4 => select(HOSTILE).prop_map(str::to_owned),
+        1 => proptest::collection::vec(select(HOSTILE), 1..3).prop_map(|values| values.concat()),
+        1 => "[^<&\"]{0,20}",
+    ]
+}
+
+proptest! {
+    #[test]
+    fn whatever_values_a_file_holds_what_is_taken_can_do_no_harm(values in proptest::collection::vec(a_value(), 11)) {
+        let [watch, ip, name, path, params, user, password, port, time, exclude, log] = &values[..] else { unreachable!() };
+        let xml = format!(
+            r#"<head><filter start="true"><exclude expression="{exclude}"/></filter><sersync>
+            <localpath watch="{watch}"><remote ip="{ip}" name="{name}"/><remote path="{path}"/></localpath>
+            <rsync><commonParams params="{params}"/><auth start="true" users="{user}" passwordfile="{password}"/>
+            <userDefinedPort start="true" port="{port}"/><timeout start="true" time="{time}"/></rsync>
+            <failLog path="{log}" timeToExecute="{time}"/></sersync></head>"#
+        );
+        let Ok(loaded) = Config::from_bytes(Path::new("f"), xml.into_bytes()) else {
+            return Ok(());
+        };
+        for mirror in &loaded.config.mirrors {
+            prop_assert!(mirror.source.is_absolute());
+            for remote in &mirror.remotes {
+                let args = remote.params.args().iter().map(|arg| arg.to_string_lossy());
+                for arg in args {
+                    for refused in ["--rsh", "-e", "--rsync-path", "--server", "--daemon", "--files-from", "--password-file"] {
+                        prop_assert!(!arg.starts_with(refused), "{}", arg);
+                    }
+                }
+                match &remote.target {
+                    Target::Daemon { host, module, user, .. } => {
+                        prop_assert!(!host.starts_with('-') && !host.contains(['/', ' ', '`', '$', ';']), "{}", host);
+                        prop_assert!(!module.split('/').any(|part| part == ".."), "{}", module);
+                        prop_assert!(user.as_ref().is_none_or(|user| !user.starts_with('-')), "{:?}", user);
+                    }
+                    Target::Local { path } | Target::Ssh { path, .. } => prop_assert!(path.is_absolute()),
+                }
+            }
+        }
+        prop_assert!(loaded.config.fail_log_path.is_none_or(|path| path.is_absolute()));
+    }
 }

@@ -51,6 +51,7 @@ fn invalid(words: impl Into<String>) -> ControlError {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
     use zbus::Variant;
 
     use super::*;
@@ -83,6 +84,36 @@ mod tests {
             path: Some(OsString::from_vec(b"/srv/\xff".to_vec()).into()),
         };
         assert_eq!(narrow, Ok(expected));
+    }
+
+    /// Values of many types.
+    fn a_value() -> impl Strategy<Value = OwnedVariant> {
+        let owned = |value: Variant<'_>| OwnedVariant::try_from(value).expect("no descriptors");
+        prop_oneof![
+            any::<u32>().prop_map(move |value| owned(value.into())),
+            any::<i64>().prop_map(move |value| owned(value.into())),
+            any::<bool>().prop_map(move |value| owned(value.into())),
+            ".{0,9}".prop_map(move |value| owned(Variant::from(value))),
+            proptest::collection::vec(any::<u8>(), 0..9).prop_map(move |value| owned(value.into())),
+            proptest::collection::vec(any::<u32>(), 0..9)
+                .prop_map(move |value| owned(value.into())),
+        ]
+    }
+
+    proptest! {
+        #[test]
+        fn whatever_is_asked_for_it_is_a_path_of_the_root_or_refused(
+            options in proptest::collection::hash_map(
+                prop_oneof![Just("path".to_owned()), Just("remote".to_owned()), ".{0,5}"], a_value(), 0..4
+            )
+        ) {
+            let count = options.len();
+            if let Ok(Selection { scope, path }) = selection(options) {
+                let named = usize::from(scope != Scope::All) + usize::from(path.is_some());
+                prop_assert_eq!(named, count, "an option was passed over");
+                prop_assert!(path.is_none_or(|path| path.is_absolute()));
+            }
+        }
     }
 
     #[test]

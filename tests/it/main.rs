@@ -40,6 +40,7 @@ mod first_push;
 mod idle;
 mod isolation;
 mod kinds;
+mod odd;
 mod oldface;
 mod outcomes;
 mod overrides;
