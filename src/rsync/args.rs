@@ -15,6 +15,14 @@ use crate::path::RelPath;
 /// the bare mount point then, and deletes everything (seen with 3.5.0). From `.` it does not change at all.
 const HERE: &str = ".";
 
+/// What a tree run with deletion would make and remove.
+const FORESEEING: [&str; 4] = [
+    "--dry-run",
+    "--recursive",
+    "--ignore-missing-args",
+    "--delete",
+];
+
 /// Seconds to connect to a daemon. A host that drops packets must not keep a probe for minutes.
 const CONNECT_SECONDS: u32 = 10;
 
@@ -46,11 +54,24 @@ pub enum RunKind {
         /// Also remove what is only at the receiver.
         delete: bool,
     },
+    /// Count what a [`Tree`](Self::Tree) with deletion would make and remove, without doing anything.
+    Foresee,
     /// Say what differs in the listed directories by checksum, without doing anything.
     Verify {
         /// Also what is only at the receiver.
         delete: bool,
     },
+}
+
+impl RunKind {
+    /// Whether nothing is at stake but what is listed.
+    #[must_use]
+    pub fn is_by_name(self) -> bool {
+        matches!(
+            self,
+            Self::Send { .. } | Self::Ask { .. } | Self::Delete { by_name: true }
+        )
+    }
 }
 
 /// How long a run may take.
@@ -145,6 +166,7 @@ pub fn arguments(remote: &RemoteConfig, kind: RunKind, forms: Forms, pace: Pace)
             }
         }
         RunKind::List { recursive } => listing(recursive).into_iter().for_each(&mut ours),
+        RunKind::Foresee => FORESEEING.into_iter().for_each(&mut ours),
         RunKind::Verify { delete } => {
             for option in [
                 "--dry-run",

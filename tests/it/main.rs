@@ -34,6 +34,7 @@ mod crontab;
 mod errors;
 mod filters;
 mod first_push;
+mod guards;
 mod idle;
 mod isolation;
 mod kinds;
