@@ -113,9 +113,13 @@ pub struct HowArgs {
     /// bus, and what runs without one on none
     #[arg(long)]
     pub bus: Option<String>,
-    /// Where the paths that failed are kept between starts; without it, $STATE_DIRECTORY
+    /// Where the paths that failed are kept between starts, and what each remote was last equal to; without it,
+    /// $STATE_DIRECTORY
     #[arg(long, value_name = "DIR")]
     pub state_dir: Option<PathBuf>,
+    /// Take the sources, what is mounted below them, and local targets for right as they are at the start
+    #[arg(long)]
+    pub accept_source: bool,
 }
 
 /// Yes or no.

@@ -46,6 +46,8 @@ pub enum Request {
     Pause(Scope, Reply<()>),
     /// Go on.
     Resume(Scope, Reply<()>),
+    /// Take the source, what is mounted below it, and a local target for right as they are.
+    AcceptSource(Scope, Reply<()>),
     /// Read the configuration again.
     Reload(Reply<()>),
     /// Compare and mend; answered with the number of the run, which ends in a [`Notice::RunFinished`].

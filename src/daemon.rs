@@ -53,6 +53,8 @@ pub struct Options {
     pub initial_push: bool,
     /// Where state is kept between starts; `None` keeps none.
     pub state_dir: Option<PathBuf>,
+    /// The sources are right as they are at the start, a person has said.
+    pub accept_source: bool,
     /// Nothing is sent anywhere: this plugin alone is told of every change, also after a reload.
     pub plugins_only: Option<PluginKind>,
     /// The bus it is controlled on.
@@ -139,6 +141,7 @@ pub async fn run(config: Config, options: Options) -> Result<(), StartError> {
         board,
         fail_log: FailLog::new(fail_log_instead),
         state_dir: options.state_dir,
+        accept_source: options.accept_source,
     };
     let mut daemon = Daemon {
         mirrors: Mirrors::new(shared),

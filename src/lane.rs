@@ -24,6 +24,7 @@ pub mod attempt;
 pub mod clock;
 pub mod context;
 mod down;
+pub mod guard;
 mod job;
 mod news;
 mod push;
@@ -33,6 +34,7 @@ mod slot;
 pub mod task;
 pub mod transfer;
 pub mod verify;
+pub mod volumes;
 
 pub use job::{Condition, End, Hold, Job, News, Plan, Report, Settled, Split};
 pub use slot::Batch;
@@ -54,6 +56,10 @@ const SHORTEST_GATHERING: Duration = Duration::from_millis(5);
 const STORM: usize = 256;
 /// How often a held lane looks whether its source is back.
 const HOLD_CHECK: Duration = Duration::from_secs(2);
+/// How often it looks where that takes a comparison of everything.
+const COSTLY_HOLD_CHECK: Duration = Duration::from_secs(300);
+/// In place of an exit code: a path that is left as it is, for a file system that is not mounted there.
+pub const VOLUME_MISSING: i32 = -2;
 /// More directories than this are not swept one by one: the whole tree is compared.
 const MOST_UNSWEPT: usize = 1000;
 /// A path that had changed by the time it was sent is looked at again at growing intervals, for some seconds in all;
@@ -183,6 +189,15 @@ impl LaneState {
         if !self.owes_everything() {
             self.push.ask(excludes, now);
         }
+    }
+
+    /// A person says that the source is right as it is: what was held or left out is compared.
+    pub fn on_accepted(&mut self, now: Instant) {
+        if let Some((_, recheck)) = &mut self.held {
+            *recheck = now;
+        }
+        self.on_change(Change::subtree(RelPath::root()), now);
+        self.retry_failed(now);
     }
 
     /// From now on nothing is begun, or goes on.
@@ -433,7 +448,9 @@ impl LaneState {
         self.dirty.note_run(report.took);
         self.forms.exact_times = self.forms.exact_times.or(report.exact_times);
         let poisoned = self.is_poisoned(route, &report);
-        let only_looked = report.runs == 0 && !report.routed.is_empty();
+        let mut failures = report.failed.iter().map(|(_, failure)| failure.exit);
+        let left_out = failures.any(|exit| exit == VOLUME_MISSING);
+        let only_looked = report.runs == 0 && (!report.routed.is_empty() || left_out);
         let mut news = Vec::from_iter(pushed);
         // A tree that got through but for some paths takes nothing of what is known of these.
         let still_failed = report.failed.iter().map(|(dirty, _)| &dirty.path);
@@ -478,8 +495,12 @@ impl LaneState {
         if let Some((paths, failure)) = report.undecided {
             news.extend(self.divide(paths, &failure, now));
         }
-        // Having looked where something belongs says nothing of what held the lane.
-        if report.end != End::Reached || !only_looked {
+        // Having looked where something belongs says nothing of what held the lane, nor do paths of a tree.
+        let is_other =
+            route != Route::Tree && matches!(&self.held, Some((hold, _)) if hold.is_of_trees());
+        if report.end == End::Reached && is_other {
+            news.extend(self.came_back(now));
+        } else if report.end != End::Reached || !only_looked {
             news.extend(self.on_end(report.end, now, jitter));
         }
         news
@@ -497,6 +518,14 @@ impl LaneState {
 
     fn path_failed(&mut self, dirty: &DirtyPath, failure: Failure, now: Instant) -> Option<News> {
         self.last_error = "paths have failed by themselves".into();
+        if failure.exit == VOLUME_MISSING {
+            let is_told = |(path, failed): (&RelPath, &Failed)| {
+                *path == dirty.path && failed.failure == failure
+            };
+            let is_known = self.failed.iter().any(is_told);
+            self.failed.on_failed(dirty, failure.clone(), now);
+            return (!is_known).then(|| News::VolumeMissing(dirty.path.clone(), failure.message));
+        }
         let failed = self.failed.on_failed(dirty, failure.clone(), now);
         (failed.attempts == 1).then(|| News::PathFailed(dirty.path.clone(), failure))
     }
@@ -577,7 +606,12 @@ impl LaneState {
             }
             End::Held(hold) => {
                 let is_new = self.held.as_ref().is_none_or(|(other, _)| *other != hold);
-                self.held = Some((hold.clone(), now + HOLD_CHECK));
+                let check = if hold.is_of_trees() {
+                    COSTLY_HOLD_CHECK
+                } else {
+                    HOLD_CHECK
+                };
+                self.held = Some((hold.clone(), now + check));
                 if is_new {
                     vec![News::Held(hold)]
                 } else {

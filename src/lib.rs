@@ -38,8 +38,10 @@
 //! 5. Decisions are pure functions of state, event and `now`; tasks only carry them out.
 //! 6. No transfer result, no bus, no journal and no plugin can end or block the daemon. A rejected reload changes nothing.
 //!    ([`daemon`], [`dbus`], [`journal`])
-//! 7. Nothing is deleted at a receiver unless the source root is the directory this mirror began with, and has an
-//!    entry. ([`lane::transfer`], [`mirror`])
+//! 7. Nothing is deleted at a receiver unless the source root is the directory this mirror began with and the one that the
+//!    remote was last equal to, and has an entry; nor where a file system was mounted and is not, or another one; nor most
+//!    of what a remote has at the first contact. What is not so waits for the old state or for a person. ([`lane::guard`],
+//!    [`lane::volumes`], [`lasting`], [`mirror`])
 //! 8. No shell, ever: argument vectors and NUL lists; a file name is bytes. ([`rsync::args`], [`path`])
 //! 9. After any end, clean or not, the next start restores the truth by itself: its first push compares everything.
 //! 10. What everybody on the bus may read holds counts and causes, never the path of a file. ([`control`])
@@ -52,10 +54,10 @@
 //! |---|---|
 //! | program | [`cli`] |
 //! | composition root | [`daemon`] |
-//! | tasks | [`mirror`], [`lane::task`], [`lane::transfer`], [`lane::verify`], [`lane::attempt`], [`lane::context`] |
-//! | adapters, each the only user of its system interface | [`watch`] (inotify), [`rsync`] (children), [`ssh`] (shared connections), [`resolve`] and [`links`] (the source), [`local_target`] (a target on this machine), [`plugin`] (who is told of it), [`dbus`] (the bus), [`systemd`] (the notify protocol), [`journal`] (the log), [`store`] (saved state), [`fail_log`] (the record of what failed), [`sysctl`] (the kernel's limits) |
+//! | tasks | [`mirror`], [`lane::task`], [`lane::transfer`], [`lane::verify`], [`lane::attempt`], [`lane::context`], [`lane::guard`] |
+//! | adapters, each the only user of its system interface | [`watch`] (inotify), [`rsync`] (children), [`ssh`] (shared connections), [`resolve`] and [`links`] (the source), [`local_target`] (a target on this machine), [`mounts`] (what is mounted), [`plugin`] (who is told of it), [`dbus`] (the bus), [`systemd`] (the notify protocol), [`journal`] (the log), [`store`] (saved state), [`fail_log`] (the record of what failed), [`sysctl`] (the kernel's limits) |
 //! | policy, pure | [`lane`], [`dirty`], [`fail_queue`], [`saved`], [`by_hand`], [`plugin::owed`], [`plugin::queue`], [`rsync::args`], [`rsync::outcome`], [`ssh::args`], [`config`], [`filter`] |
-//! | words | [`path`], [`change`], [`control`], [`message_id`] |
+//! | words | [`path`], [`lasting`], [`change`], [`control`], [`message_id`] |
 
 pub mod by_hand;
 pub mod change;
@@ -70,10 +72,12 @@ pub mod fail_queue;
 pub mod filter;
 pub mod journal;
 pub mod lane;
+pub mod lasting;
 pub mod links;
 pub mod local_target;
 pub mod message_id;
 pub mod mirror;
+pub mod mounts;
 pub mod path;
 pub mod plugin;
 pub mod resolve;

@@ -16,13 +16,17 @@ use crate::config::{MirrorConfig, RemoteConfig};
 use crate::control::{Board, FailedPath, MirrorSnapshot, Scope};
 use crate::fail_log::FailLog;
 use crate::lane::Settled;
+use crate::lane::guard::Guard;
 use crate::lane::verify::Verified;
+use crate::lasting::Lasting;
 use crate::message_id as id;
 use crate::path::{RelPath, SourceRoot};
 use crate::plugin::Plugins;
 use crate::saved::Key;
+use crate::saved::known::Known;
 use crate::ssh;
 use crate::store::Store;
+use crate::store::known::KnownFile;
 
 mod session;
 mod timetable;
@@ -61,6 +65,8 @@ pub struct Shared {
     pub fail_log: FailLog,
     /// Where the lanes keep what must outlive the process.
     pub state_dir: Option<PathBuf>,
+    /// A person has said that the sources are right as they are at the start.
+    pub accept_source: bool,
 }
 
 impl Shared {
@@ -88,6 +94,43 @@ impl Shared {
     }
 }
 
+impl Shared {
+    /// What a lane knows of its source. Without a place to keep that, it lasts as long as the mirror.
+    fn guard_of(&self, config: &MirrorConfig, remote: &RemoteConfig) -> Guard {
+        let key = Key {
+            source: config.source.clone(),
+            target: remote.target.to_string(),
+        };
+        let (mut file, mut known) = (None, Known::default());
+        match self
+            .state_dir
+            .as_deref()
+            .map(|dir| KnownFile::open(dir, key))
+        {
+            None => {}
+            Some(Ok((opened, read, warning))) => {
+                (file, known) = (Some(opened), read);
+                if let Some(warning) = warning {
+                    warn!(SERSYNC_REMOTE = %remote.target, "{warning}");
+                }
+            }
+            Some(Err(error)) => warn!(
+                SERSYNC_REMOTE = %remote.target,
+                "what {} is equal to is not kept for the next start: {error}",
+                remote.target
+            ),
+        }
+        let one_file_system = remote.params.one_file_system();
+        Guard::new(
+            known,
+            file,
+            config.filter.clone(),
+            one_file_system,
+            self.accept_source,
+        )
+    }
+}
+
 /// What a mirror is asked. An answer that never comes means that it has ended.
 #[derive(Debug)]
 pub struct MirrorMessage {
@@ -104,6 +147,8 @@ pub enum Question {
     Pause(oneshot::Sender<()>),
     /// Go on.
     Resume,
+    /// The source is right as it is; answered when that is known, or with why it cannot be.
+    AcceptSource(oneshot::Sender<Result<(), String>>),
     /// Wait until what has changed by now is at the remotes.
     Flush(oneshot::Sender<Settled>),
     /// Compare this with the remotes; answered when it is equal.
@@ -159,6 +204,8 @@ pub struct MirrorTask {
     inbox: mpsc::Receiver<MirrorMessage>,
     timetable: Timetable,
     paused: BTreeSet<u32>,
+    /// One for each remote, in order.
+    guards: Vec<Arc<Guard>>,
 }
 
 impl MirrorTask {
@@ -173,6 +220,9 @@ impl MirrorTask {
     ) -> (Self, MirrorHandle) {
         let (sender, inbox) = mpsc::channel(INBOX);
         let timetable = Timetable::new(shared.crontab.subscribe());
+        let remotes = config.remotes.iter();
+        let guards = remotes.map(|remote| Arc::new(shared.guard_of(&config, remote)));
+        let guards = guards.collect();
         let task = Self {
             config,
             numbers,
@@ -181,6 +231,7 @@ impl MirrorTask {
             inbox,
             timetable,
             paused,
+            guards,
         };
         (task, MirrorHandle { inbox: sender })
     }
@@ -188,7 +239,7 @@ impl MirrorTask {
     /// Runs until it is told to stop.
     pub async fn run(mut self) {
         while let Some(root) = self.wait_for_source().await {
-            let mut session = Session::new(&mut self, root.identity());
+            let mut session = Session::new(&mut self, &root);
             let end = session.run(root).await;
             session.end().await;
             if matches!(end, SessionEnd::Stopped) {
@@ -237,6 +288,9 @@ impl MirrorTask {
                 let meant = self.meant(message.scope);
                 self.paused.retain(|number| !meant.contains(number));
             }
+            Question::AcceptSource(reply) => {
+                let _ = reply.send(Err("the source is not there".into()));
+            }
             Question::Flush(reply) | Question::Resync(_, reply) => {
                 let _ = reply.send(held());
             }
@@ -260,6 +314,12 @@ impl MirrorTask {
     fn meant(&self, scope: Scope) -> Vec<u32> {
         let numbers = self.numbers.iter().copied();
         numbers.filter(|number| is_meant(scope, *number)).collect()
+    }
+
+    /// Whether a remote was last equal to another directory than this.
+    fn is_other(&self, root: &Lasting) -> bool {
+        let mut guards = self.guards.iter();
+        guards.any(|guard| guard.knows(root) == Some(false))
     }
 
     /// Shows how it stands with the source.

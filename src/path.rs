@@ -15,6 +15,8 @@ use std::sync::Arc;
 use rustix::fs::{AtFlags, CWD, Mode, OFlags, ResolveFlags, Stat};
 use rustix::io::Errno;
 
+use crate::lasting::Lasting;
+
 /// The longest list entry rsync takes: `MAXPATHLEN` is 4096 with its NUL, and each name carries `./` before it.
 /// A longer one is dropped by rsync without a word (measured with 3.5.0), so it must never be listed.
 pub const LONGEST_LISTED: usize = 4093;
@@ -223,6 +225,7 @@ pub struct SourceRoot {
     path: PathBuf,
     fd: OwnedFd,
     identity: Identity,
+    lasting: Lasting,
 }
 
 impl SourceRoot {
@@ -234,10 +237,12 @@ impl SourceRoot {
         let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
         let fd = rustix::fs::openat(CWD, path, flags, Mode::empty())?;
         let identity = Identity::of(&rustix::fs::fstat(&fd)?);
+        let lasting = Lasting::of(&fd)?;
         Ok(Self {
             path: path.to_owned(),
             fd,
             identity,
+            lasting,
         })
     }
 
@@ -251,6 +256,19 @@ impl SourceRoot {
     #[must_use]
     pub fn identity(&self) -> Identity {
         self.identity
+    }
+
+    /// Which directory it is, also after the next boot.
+    #[must_use]
+    pub fn lasting(&self) -> Lasting {
+        self.lasting
+    }
+
+    /// Whether it is a certain directory. Device numbers are used again as soon as they are free, so within a process
+    /// too they are not enough.
+    #[must_use]
+    pub fn is(&self, identity: Identity, lasting: &Lasting) -> bool {
+        self.identity == identity && lasting.differs(&self.lasting).is_none()
     }
 
     /// A name for exactly this directory, for a child's working directory and for inotify.

@@ -19,6 +19,8 @@ use crate::change::Extent;
 use crate::fail_queue::Failure;
 use crate::path::RelPath;
 
+pub mod known;
+
 /// The version of the form that this program writes and reads.
 const VERSION: u64 = 1;
 

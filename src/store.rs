@@ -12,6 +12,8 @@ use std::path::{Path, PathBuf};
 
 use crate::saved::{self, Key, Line, Saved};
 
+pub mod known;
+
 /// Lines beyond twice the paths that are put up with before the whole is written anew.
 const SPARE_LINES: usize = 1000;
 
@@ -33,17 +35,14 @@ impl Store {
     /// # Errors
     /// The directory cannot be read or written.
     pub fn open(dir: &Path, key: Key) -> io::Result<(Self, Option<String>)> {
-        fs::DirBuilder::new()
-            .recursive(true)
-            .mode(0o700)
-            .create(dir)?;
+        make_dir(dir)?;
         let file = dir.join(key.file_name());
         let mut warning = None;
         let saved = match fs::read(&file) {
             Ok(bytes) => match saved::read(&bytes, &key) {
                 Ok(saved) => saved,
                 Err(reason) => {
-                    let aside = set_aside(&file)?;
+                    let aside = set_aside(&file, "unreadable")?;
                     warning = Some(format!(
                         "the saved state {} is not used and was set aside as {}: {reason}",
                         file.display(),
@@ -55,7 +54,7 @@ impl Store {
             Err(error) if error.kind() == io::ErrorKind::NotFound => Saved::new(),
             Err(error) => return Err(error),
         };
-        let out = write_anew(dir, &file, &saved::whole(&saved, &key))?;
+        let out = write_anew(dir, &file, "new", &saved::whole(&saved, &key))?;
         let store = Self {
             key,
             dir: dir.to_path_buf(),
@@ -95,15 +94,24 @@ impl Store {
     }
 
     fn write_whole(&mut self) -> io::Result<()> {
-        self.out = write_anew(&self.dir, &self.file, &saved::whole(&self.saved, &self.key))?;
+        let whole = saved::whole(&self.saved, &self.key);
+        self.out = write_anew(&self.dir, &self.file, "new", &whole)?;
         self.lines = self.saved.len();
         Ok(())
     }
 }
 
-/// Puts a whole file in the place of the old one, so that there is always one of the two.
-fn write_anew(dir: &Path, file: &Path, bytes: &[u8]) -> io::Result<File> {
-    let fresh = file.with_extension("new");
+fn make_dir(dir: &Path) -> io::Result<()> {
+    fs::DirBuilder::new()
+        .recursive(true)
+        .mode(0o700)
+        .create(dir)
+}
+
+/// Puts a whole file in the place of the old one, so that there is always one of the two. Until then it has another
+/// ending.
+fn write_anew(dir: &Path, file: &Path, ending: &str, bytes: &[u8]) -> io::Result<File> {
+    let fresh = file.with_extension(ending);
     let mut out = OpenOptions::new()
         .create(true)
         .append(true)
@@ -118,8 +126,8 @@ fn write_anew(dir: &Path, file: &Path, bytes: &[u8]) -> io::Result<File> {
 }
 
 /// Whoever wants to know what was in it finds it there; one such file is kept.
-fn set_aside(file: &Path) -> io::Result<PathBuf> {
-    let aside = file.with_extension("unreadable");
+fn set_aside(file: &Path, ending: &str) -> io::Result<PathBuf> {
+    let aside = file.with_extension(ending);
     fs::rename(file, &aside)?;
     Ok(aside)
 }

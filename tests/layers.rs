@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 
 /// From the bottom to the top; a module belongs to the longest prefix that fits.
 const LAYERS: &[&[&str]] = &[
-    &["path", "change", "control", "message_id"],
+    &["path", "lasting", "change", "control", "message_id"],
     &["filter"],
     &["config"],
     &[
@@ -28,6 +28,7 @@ const LAYERS: &[&[&str]] = &[
     &[
         "links",
         "local_target",
+        "mounts",
         "plugin",
         "resolve",
         "watch",
@@ -43,6 +44,7 @@ const LAYERS: &[&[&str]] = &[
     &[
         "lane::attempt",
         "lane::context",
+        "lane::guard",
         "lane::sample",
         "lane::transfer",
         "lane::verify",

@@ -31,8 +31,8 @@ pub enum ControlCommand {
     Status(StatusArgs),
     /// Gather changes, but send and delete nothing
     Pause(OneArgs),
-    /// Go on after a pause
-    Resume(OneArgs),
+    /// Go on after a pause, or where a guard holds
+    Resume(ResumeArgs),
     /// Compare everything and mend it
     Resync(CompareArgs),
     /// Wait until everything that has changed is at every remote
@@ -80,6 +80,17 @@ pub struct OneArgs {
     /// Which.
     #[command(flatten)]
     pub one: OneRemote,
+}
+
+/// Arguments of `sersync resume`.
+#[derive(Debug, Args)]
+pub struct ResumeArgs {
+    /// Who and which.
+    #[command(flatten)]
+    pub of: OneArgs,
+    /// Take the source, what is mounted below it, and a local target for right as they are now
+    #[arg(long)]
+    pub accept_source: bool,
 }
 
 /// Arguments of what lists something.

@@ -104,6 +104,7 @@ fn in_the_foreground(arguments: &Arguments, config: PathBuf) -> ExitCode {
             processes: arguments.processes,
             bus: None,
             state_dir: None,
+            accept_source: false,
         },
     })
 }

@@ -47,6 +47,15 @@ pub fn pass_on(mirrors: &Mirrors, request: Request, answers: &mut JoinSet<Answer
                 Ok(())
             }));
         }
+        Request::AcceptSource(scope, reply) => {
+            info!("the source is accepted as it is, by request");
+            let answer = ask(mirrors.meant(scope), scope, Question::AcceptSource);
+            answers.spawn(reply_with(reply, async {
+                let all = answer.await?.into_iter();
+                all.collect::<Result<(), String>>()
+                    .map_err(ControlError::Held)
+            }));
+        }
         Request::Flush(limit, reply) => {
             let answer = ask(mirrors.meant(Scope::All), Scope::All, Question::Flush);
             answers.spawn(reply_with(reply, flushed(answer, limit)));

@@ -69,6 +69,19 @@ impl Manager {
         .await
     }
 
+    /// Takes every source, what is mounted below it, and targets on this machine for right as they are, also if they are
+    /// not what they were. What guards held or left alone is compared then, and deleted where it is missing here.
+    async fn accept_source(
+        &self,
+        #[zbus(header)] header: Header<'_>,
+        #[zbus(connection)] connection: &Connection,
+    ) -> Result<(), Refusal> {
+        ask(&self.control, connection, &header, |reply| {
+            Request::AcceptSource(Scope::All, reply)
+        })
+        .await
+    }
+
     /// Reads the configuration again. One that is not in order changes nothing; the error says what is wrong and where.
     async fn reload(
         &self,

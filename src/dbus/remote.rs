@@ -61,6 +61,18 @@ impl Remote {
         .await
     }
 
+    /// The same as the manager's, for this remote.
+    async fn accept_source(
+        &self,
+        #[zbus(header)] header: Header<'_>,
+        #[zbus(connection)] connection: &Connection,
+    ) -> Result<(), Refusal> {
+        ask(&self.control, connection, &header, |reply| {
+            Request::AcceptSource(self.scope(), reply)
+        })
+        .await
+    }
+
     /// Compares everything at this remote and mends it. The run ends in the manager's RunFinished with this id.
     #[zbus(out_args("id"))]
     async fn resync(

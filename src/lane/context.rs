@@ -1,17 +1,19 @@
 //! What all jobs of a lane share: the remote, the verified source, and how a child for it is started.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 use tokio_util::sync::CancellationToken;
 
+use super::guard::Guard;
 use super::{End, Hold};
 use crate::config::{RemoteConfig, Removals, Target};
 use crate::fail_log::FailLog;
 use crate::fail_queue::Failure;
 use crate::filter::Filter;
+use crate::lasting::Lasting;
 use crate::links::LinkIndex;
 use crate::local_target;
 use crate::path::{Identity, SourceRoot};
@@ -32,6 +34,10 @@ pub struct Context {
     pub source: PathBuf,
     /// Which directory that is to be.
     pub identity: Identity,
+    /// The same, since device numbers are used again.
+    pub lasting: Lasting,
+    /// Knows what the remote was last equal to.
+    pub guard: Arc<Guard>,
     /// What may be removed at the receiver.
     pub removals: Removals,
     /// What is not mirrored.
@@ -62,23 +68,22 @@ pub struct Halt {
 }
 
 impl Context {
-    /// The source root, if it is the one this lane knows.
+    /// The source root, if it is the one this lane began with, and the one that its remote was last equal to.
     pub(super) fn open_root(&self) -> Result<SourceRoot, Hold> {
         let root = SourceRoot::open(&self.source)
             .map_err(|error| Hold::SourceMissing(error.to_string()))?;
-        if root.identity() == self.identity {
-            Ok(root)
-        } else {
-            Err(Hold::SourceReplaced)
+        if !root.is(self.identity, &self.lasting) {
+            return Err(Hold::SourceReplaced);
         }
+        self.guard.check_source(&root.lasting())?;
+        Ok(root)
     }
 
     /// As before, and not empty: a bare mount point has the identity of no source, but an empty source looks like one.
     pub(super) fn open_root_to_delete(&self) -> Result<SourceRoot, Hold> {
         let root = self.open_root()?;
         match root.is_empty() {
-            Ok(false) => Ok(root),
-            Ok(true) => Err(Hold::SourceEmpty),
+            Ok(is_empty) => self.guard.check_filled(is_empty).map(|()| root),
             Err(error) => Err(Hold::SourceMissing(error.to_string())),
         }
     }
@@ -88,12 +93,21 @@ impl Context {
         self.removals == Removals::All
     }
 
-    /// rsync would make a missing local target; ours may be a file system that is not mounted.
+    /// rsync would make a missing local target; ours may be a file system that is not mounted, or another one.
     pub(super) fn check_target(&self) -> Result<(), End> {
+        let Some(path) = self.local_target() else {
+            return Ok(());
+        };
+        local_target::check(path)
+            .map_err(|message| End::Misconfigured(Failure { exit: -1, message }))?;
+        self.guard.check_target(path).map_err(End::Held)
+    }
+
+    /// The target, if it is a directory of this machine.
+    pub(super) fn local_target(&self) -> Option<&Path> {
         match &self.remote.target {
-            Target::Local { path } => local_target::check(path)
-                .map_err(|message| End::Misconfigured(Failure { exit: -1, message })),
-            _ => Ok(()),
+            Target::Local { path } => Some(path),
+            _ => None,
         }
     }
 

@@ -8,6 +8,7 @@ use super::slot::Batch;
 use crate::control::State;
 use crate::dirty::{DirtyPath, Route};
 use crate::fail_queue::Failure;
+use crate::lasting::Difference;
 use crate::path::RelPath;
 use crate::rsync::args::Forms;
 use crate::rsync::outcome::RefusedForm;
@@ -123,17 +124,56 @@ pub enum Hold {
     SourceReplaced,
     /// The source root has no entry at all, as a mount point without its mount.
     SourceEmpty,
+    /// The source root is not the directory that the remote was last equal to.
+    OtherSource(Difference),
+    /// The target on this machine is not the directory that it was.
+    OtherTarget(Difference),
+    /// The remote was never equal to this source, and the first comparison would remove most of what it has.
+    FirstContact {
+        /// Entries that would be removed.
+        deletions: u64,
+        /// Entries at the remote.
+        entries: u64,
+    },
 }
+
+impl Hold {
+    /// Whether finding out that it still holds takes a comparison of everything.
+    #[must_use]
+    pub fn is_of_trees(&self) -> bool {
+        matches!(self, Self::FirstContact { .. })
+    }
+}
+
+/// How a person lets go what a guard holds.
+const ACCEPT: &str = "accept this one with `sersync resume --accept-source`";
 
 impl fmt::Display for Hold {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::SourceMissing(cause) => write!(f, "the source is missing: {cause}"),
-            Self::SourceReplaced => f.write_str(
-                "another directory stands where the source was; put the source back, or restart to accept this one",
+            Self::SourceReplaced => write!(
+                f,
+                "another directory stands where the source was; put the source back, or {ACCEPT}"
             ),
             Self::SourceEmpty => f.write_str(
-                "the source is empty, as an unmounted file system would be; it goes on when the source has an entry",
+                "the source is empty, as an unmounted file system would be; it goes on when the source has an entry, \
+                 or when `sersync resume --accept-source` says that it is to be empty",
+            ),
+            Self::OtherSource(difference) => write!(
+                f,
+                "the source is not the directory that this remote was last equal to: {difference}; \
+                 mount it or put it back, or {ACCEPT}"
+            ),
+            Self::OtherTarget(difference) => write!(
+                f,
+                "the target is not the directory that it was: {difference}; \
+                 mount it or put it back, or {ACCEPT}"
+            ),
+            Self::FirstContact { deletions, entries } => write!(
+                f,
+                "the first comparison would remove {deletions} of {entries} entries at the remote; \
+                 check that it is the right one, and if it is, say `sersync resume --accept-source`"
             ),
         }
     }
@@ -157,6 +197,8 @@ pub enum News {
     Released,
     /// A path failed by itself.
     PathFailed(RelPath, Failure),
+    /// What a remote has of a path is kept, since a file system is not mounted there: why, in words without a path.
+    VolumeMissing(RelPath, String),
     /// From now on without this option.
     FormChanged(RefusedForm),
     /// The push that the schedule asked for got through.

@@ -8,6 +8,7 @@ use super::News;
 use crate::control::counted;
 use crate::fail_queue::Failure;
 use crate::message_id as id;
+use crate::path::RelPath;
 use crate::rsync::outcome::{RefusedForm, ssh};
 
 /// Failed paths of one job that are logged one by one.
@@ -87,6 +88,9 @@ pub fn tell(remote: &str, news: Vec<News>) -> Option<Heard> {
                 let cause = failed_paths(failed);
                 heard.get_or_insert(Heard { exit, cause }).cause = failed_paths(failed);
             }
+            News::VolumeMissing(path, cause) => {
+                heard.get_or_insert(volume_missing(remote, &path, &cause));
+            }
             News::FormChanged(form) => {
                 let what = without(form);
                 info!(SERSYNC_REMOTE = remote, "{remote} {what}");
@@ -115,6 +119,20 @@ pub fn tell(remote: &str, news: Vec<News>) -> Option<Heard> {
         );
     }
     heard
+}
+
+/// What a remote has of a path is left as it is.
+fn volume_missing(remote: &str, path: &RelPath, cause: &str) -> Heard {
+    error!(
+        MESSAGE_ID = id::VOLUME_MISSING,
+        SERSYNC_REMOTE = remote,
+        SERSYNC_PATH = %path,
+        "{path} is left as it is on {remote}: {cause}"
+    );
+    Heard {
+        exit: -1,
+        cause: "a file system below the source is not mounted".into(),
+    }
 }
 
 /// What a remote does from now on, in words to follow its name.

@@ -49,11 +49,11 @@ pub struct Run {
 }
 
 impl Removal {
-    /// Picks from what is only at the receiver: with `within`, only what is at or below one of these names.
+    /// Picks from what is only at the receiver, all of it without a filter: with `within`, only what is at or below one of these names.
     #[must_use]
     pub fn pick(
         mut extraneous: Vec<Extraneous>,
-        filter: &Filter,
+        filter: Option<&Filter>,
         within: Option<&BTreeSet<RelPath>>,
     ) -> Self {
         extraneous.sort_by(|a, b| a.path.cmp(&b.path));
@@ -65,7 +65,7 @@ impl Removal {
         let (stay, go): (Vec<_>, Vec<_>) = extraneous
             .iter()
             .filter(|found| is_meant(&found.path))
-            .partition(|found| filter.covers(&found.path, found.kind));
+            .partition(|found| filter.is_some_and(|filter| filter.covers(&found.path, found.kind)));
         let stays: BTreeSet<&RelPath> = stay.iter().map(|found| &found.path).collect();
         let kept: BTreeSet<RelPath> = stay
             .iter()
@@ -79,6 +79,12 @@ impl Removal {
             kept,
             all: extraneous.into_iter().map(|found| found.path).collect(),
         }
+    }
+
+    /// Number of entries to be removed.
+    #[must_use]
+    pub fn len(&self) -> u64 {
+        self.doomed.len() as u64
     }
 
     /// The runs that carry it out. `hidden` are names at the source that do not stand for what is at the receiver.
@@ -184,7 +190,7 @@ mod tests {
         let found = found(&[
             "d/", "d/x", "d/y.tmp", "d/e/", "d/e/z", "cache/", "cache/x", "f",
         ]);
-        let removal = Removal::pick(found, &filter(), None);
+        let removal = Removal::pick(found, Some(&filter()), None);
         assert_eq!(removal.kept, paths(&["d"]));
         let nothing = BTreeSet::new();
         let runs: Vec<_> = removal.runs(&nothing).map(|run| shown(&run)).collect();
@@ -196,17 +202,17 @@ mod tests {
     #[test]
     fn a_file_where_a_directory_is_excluded_goes_and_the_directory_at_the_source_is_hidden() {
         let names = paths(&["cache"]);
-        let removal = Removal::pick(found(&["cache", "other"]), &filter(), Some(&names));
+        let removal = Removal::pick(found(&["cache", "other"]), Some(&filter()), Some(&names));
         let runs: Vec<_> = removal.runs(&names).map(|run| shown(&run).0).collect();
         assert_eq!(runs, [["H /cache", "R /cache", "P *"]]);
-        let directory = Removal::pick(found(&["cache/"]), &filter(), Some(&names));
+        let directory = Removal::pick(found(&["cache/"]), Some(&filter()), Some(&names));
         assert_eq!(directory.runs(&names).next(), None);
     }
 
     #[test]
     fn only_what_is_meant_goes() {
         let found = found(&["a/b", "a/c/", "a/c/d", "x"]);
-        let removal = Removal::pick(found, &filter(), Some(&paths(&["a/c"])));
+        let removal = Removal::pick(found, Some(&filter()), Some(&paths(&["a/c"])));
         let nothing = BTreeSet::new();
         let runs: Vec<_> = removal.runs(&nothing).map(|run| shown(&run)).collect();
         let rules = ["R /a/c", "R /a/c/d", "P *"].map(str::to_owned).to_vec();
@@ -220,7 +226,7 @@ mod tests {
             .into_iter()
             .chain(names.iter().map(String::as_str))
             .collect();
-        let removal = Removal::pick(found(&names), &filter(), None);
+        let removal = Removal::pick(found(&names), Some(&filter()), None);
         let nothing = BTreeSet::new();
         let runs: Vec<_> = removal.runs(&nothing).collect();
         assert_eq!(runs.len(), 3);

@@ -43,6 +43,8 @@ pub enum LaneMessage {
     Pause(oneshot::Sender<()>),
     /// Go on.
     Resume,
+    /// A person says that the source is right as it is.
+    Accepted,
     /// The schedule asks for a full push in which these patterns hold.
     Push(Arc<[String]>),
     /// See [`LaneState::settled`]; what differs at the moment this is read is waited for.
@@ -336,6 +338,7 @@ impl LaneTask {
                     self.halt = Halt::default();
                 }
             }
+            LaneMessage::Accepted => self.state.on_accepted(now),
             LaneMessage::Push(excludes) => self.state.on_schedule(excludes, now),
             LaneMessage::Settle {
                 resync,

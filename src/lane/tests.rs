@@ -991,3 +991,74 @@ proptest! {
         prop_assert!(lane.failed().is_empty());
     }
 }
+
+const FIRST_CONTACT: Hold = Hold::FirstContact {
+    deletions: 200,
+    entries: 201,
+};
+
+fn held(job: &Job, hold: Hold) -> Report {
+    Report {
+        again: job.paths.clone(),
+        end: End::Held(hold),
+        runs: 1,
+        ..Report::default()
+    }
+}
+
+#[test]
+fn a_first_contact_stays_held_whatever_paths_get_through_until_a_person_accepts_it() {
+    let (mut lane, now) = (lane(), Instant::now());
+    lane.on_schedule(Arc::default(), now);
+    let push = job(&mut lane, now);
+    let news = lane.on_report(Route::Tree, held(&push, FIRST_CONTACT), now, 0.0);
+    assert_eq!(news, [News::Held(FIRST_CONTACT)]);
+    lane.on_change(Change::written(path("a")), now);
+    let plan = lane.plan(now);
+    assert_eq!(
+        (plan.jobs, plan.wake),
+        (vec![], Some(now + COSTLY_HOLD_CHECK))
+    );
+    let later = now + COSTLY_HOLD_CHECK;
+    let paths = job(&mut lane, later);
+    assert_eq!(names(&paths), ["a"]);
+    let sent = Report {
+        runs: 1,
+        ..synced(&paths)
+    };
+    assert_eq!(lane.on_report(Route::Path, sent, later, 0.0), []);
+    assert_eq!(lane.condition().state, State::Held);
+    lane.on_accepted(later);
+    let mut jobs = lane.plan(later).jobs;
+    assert_eq!(
+        names(&jobs.remove(0)),
+        ["."],
+        "everything is compared at once"
+    );
+}
+
+#[test]
+fn a_missing_volume_is_told_once_and_releases_nothing() {
+    let (mut lane, now) = (lane(), Instant::now());
+    lane.on_change(Change::subtree(path("vol")), now);
+    let first = job(&mut lane, now);
+    let left = |job: &Job| Report {
+        failed: job
+            .paths
+            .iter()
+            .map(|dirty| (dirty.clone(), failure(VOLUME_MISSING, "not mounted")))
+            .collect(),
+        ..Report::default()
+    };
+    let news = lane.on_report(Route::Path, left(&first), now, 0.0);
+    let told = News::VolumeMissing(path("vol"), "not mounted".into());
+    assert_eq!(news, [told]);
+    assert_eq!(lane.condition().state, State::Degraded);
+    assert_eq!(lane.retry_failed(now), 1);
+    let other = job(&mut lane, now);
+    lane.on_report(Route::Path, held(&other, Hold::SourceEmpty), now, 0.0);
+    let later = now + HOLD_CHECK;
+    let again = job(&mut lane, later);
+    assert_eq!(lane.on_report(Route::Path, left(&again), later, 0.0), []);
+    assert_eq!(lane.condition().state, State::Held);
+}

@@ -15,6 +15,7 @@ use rustix::fs::{Dir, FileType, OFlags};
 use tokio::sync::OwnedSemaphorePermit;
 
 use super::context::{Context, Halt};
+use super::guard::View;
 use super::sample;
 use super::slot::position;
 use super::{Batch, End, Hold, Job, Report, Split};
@@ -29,6 +30,9 @@ use crate::rsync::{
 };
 
 mod filtered;
+mod guarded;
+
+use guarded::Deed;
 
 /// rsync's exit where the source or the receiver changed while it ran.
 const CHANGED: i32 = 24;
@@ -82,6 +86,9 @@ pub async fn execute(
         rules: Vec::new(),
         standby_was_cut_off: false,
         bytes: 0,
+        view: View::default(),
+        has_compared_everything: false,
+        made: 0,
         report,
     };
     if let Err(end) = transfer.context.check_target() {
@@ -98,7 +105,10 @@ pub async fn execute(
         }
     };
     match transfer.resolve(&root, paths.clone()).await {
-        Some(resolved) => transfer.run(root, resolved).await,
+        Some((resolved, view)) => {
+            transfer.view = view;
+            transfer.run(root, resolved).await;
+        }
         None => transfer.report.again = paths,
     }
     transfer.report
@@ -125,12 +135,23 @@ struct Transfer {
     standby_was_cut_off: bool,
     /// What the job's files weigh.
     bytes: u64,
+    /// What is mounted below the source.
+    view: View,
+    /// Without patterns of the job's own that leave something out.
+    has_compared_everything: bool,
+    /// Entries that were made at the receiver.
+    made: u64,
     report: Report,
 }
 
 impl Transfer {
-    async fn resolve(&self, root: &Arc<SourceRoot>, paths: Vec<DirtyPath>) -> Option<Resolved> {
-        let root = Arc::clone(root);
+    /// What is mounted is looked at before and after: what was missing at either time may be what a name is missing for.
+    async fn resolve(
+        &self,
+        root: &Arc<SourceRoot>,
+        paths: Vec<DirtyPath>,
+    ) -> Option<(Resolved, View)> {
+        let (root, guard) = (Arc::clone(root), Arc::clone(&self.context.guard));
         let links = Arc::clone(&self.context.links);
         let params = &self.context.remote.params;
         let rules = Rules {
@@ -139,7 +160,13 @@ impl Transfer {
             one_file_system: params.one_file_system(),
             filter: self.context.filter.clone(),
         };
-        on_disk(move || resolve(&root, paths, &links, rules)).await
+        on_disk(move || {
+            let mut view = guard.look(&root);
+            let resolved = resolve(&root, paths, &links, rules);
+            view.extend(guard.look(&root));
+            (resolved, view)
+        })
+        .await
     }
 
     async fn run(&mut self, root: Arc<SourceRoot>, mut resolved: Resolved) {
@@ -154,6 +181,7 @@ impl Transfer {
         }
         self.report.synced.append(&mut resolved.beyond);
         self.report.synced.append(&mut resolved.excluded);
+        self.leave_out(&root, &mut resolved);
         self.route_away(&mut resolved);
         self.grouped = std::mem::take(&mut resolved.grouped);
         self.bytes = resolved.bytes;
@@ -166,6 +194,7 @@ impl Transfer {
             .await;
         self.sweep(&root).await;
         self.compare(std::mem::take(&mut resolved.trees)).await;
+        self.learn(&root).await;
         self.look_again(root, resolved, names).await;
     }
 
@@ -237,16 +266,30 @@ impl Transfer {
         if gone.is_empty() && hidden.is_empty() {
             return;
         }
-        match self.context.open_root_to_delete() {
-            Ok(root) if self.context.filter.is_some() => {
-                self.delete_filtered(&root, gone, hidden).await;
+        let root = match self.context.open_root_to_delete() {
+            Ok(root) => Arc::new(root),
+            Err(hold) => {
+                self.hold(hold, hidden);
+                return self.report.again.extend(gone);
             }
-            Ok(root) if self.forms.delete_by_name => {
-                let kind = RunKind::Delete { by_name: true };
-                self.run_list(&root, kind, gone).await;
-            }
-            Ok(root) => self.delete_by_listing(&root, gone).await,
-            Err(hold) => self.hold(hold, gone),
+        };
+        self.look_at_volumes(&root).await;
+        let gone = self.spared(&root, gone, Deed::Remove);
+        let hidden = self.spared(&root, hidden, Deed::Remove);
+        if gone.is_empty() && hidden.is_empty() {
+            return;
+        }
+        if self.context.filter.is_some() {
+            self.delete_filtered(&root, gone, hidden).await;
+        } else if self.forms.delete_by_name {
+            let kind = RunKind::Delete { by_name: true };
+            self.run_list(&root, kind, gone).await;
+        } else {
+            let (apart, gone) = gone
+                .into_iter()
+                .partition(|dirty| self.view.holds(&dirty.path));
+            self.delete_by_listing(&root, gone).await;
+            self.delete_on_volumes(&root, apart).await;
         }
     }
 
@@ -375,16 +418,29 @@ impl Transfer {
         match root {
             Ok(root) => {
                 let root = Arc::new(root);
+                self.look_at_volumes(&root).await;
+                let trees = self.spared(&root, trees, Deed::Compare);
+                if trees.is_empty() {
+                    return;
+                }
                 if self.forms.exact_times.is_none() {
                     self.learn_exact_times(&root, &trees).await;
                 }
+                let is_everything = trees.iter().any(|dirty| dirty.path.is_root());
                 let delete = self.context.compares_with_deletion() && self.forms.delete_in_trees;
                 if let Some(filter) = self.context.filter.clone() {
                     self.compare_filtered(&root, trees, filter, delete).await;
                 } else {
-                    self.run_list(&root, RunKind::Tree { delete }, trees).await;
+                    if is_everything && delete && !self.foresee(&root).await {
+                        return self.report.again.extend(trees);
+                    }
+                    self.compare_trees(&root, trees, delete).await;
                 }
                 self.split(&root, delete).await;
+                let mut synced = self.report.synced.iter();
+                self.has_compared_everything = is_everything
+                    && self.excludes.is_empty()
+                    && synced.any(|dirty| dirty.path.is_root());
             }
             Err(hold) => self.hold(hold, trees),
         }
@@ -497,8 +553,11 @@ impl Transfer {
             self.report.end = End::Stopped;
             return None;
         }
-        if let Some(ended) = &ended {
-            self.count(ended);
+        match &ended {
+            // Nothing was done.
+            Some(_) if kind == RunKind::Foresee => self.report.runs += 1,
+            Some(ended) => self.count(ended),
+            None => {}
         }
         ended
     }
@@ -531,6 +590,7 @@ impl Transfer {
         let rules = self.rules.iter().cloned();
         let rules: Vec<OsString> = rules.chain(args::excluding(&self.excludes)).collect();
         launch.args.splice(0..0, rules);
+        launch.args.splice(0..0, self.rules_of_gaps(kind));
         tracing::trace!("{}", args::shown(&launch.args));
         let told = &self.context.progress;
         let is_tree = matches!(kind, RunKind::Tree { .. });
@@ -550,9 +610,17 @@ impl Transfer {
         ended
     }
 
+    /// Where a file system is missing, nothing is removed by a listing, and nothing compared.
+    fn rules_of_gaps(&self, kind: RunKind) -> Vec<OsString> {
+        if kind.is_by_name() {
+            return Vec::new();
+        }
+        self.view.gaps.rules()
+    }
+
     fn pace(&self, kind: RunKind, list: &[u8]) -> Pace {
         let is_small = list.len() <= BRIEF_LIST && self.bytes <= BRIEF_BYTES;
-        if is_small && !matches!(kind, RunKind::Tree { .. }) {
+        if is_small && !matches!(kind, RunKind::Tree { .. } | RunKind::Foresee) {
             Pace::Brief
         } else {
             Pace::Long
@@ -645,13 +713,21 @@ impl Transfer {
                     .extend(paths.into_iter().map(|dirty| (dirty, failure.clone())));
             }
             Outcome::Misconfigured(message) => {
-                self.report.end = End::Misconfigured(Failure { exit, message });
+                self.report.end = self.blame(End::Misconfigured(Failure { exit, message }));
                 self.report.again.append(&mut paths);
             }
             Outcome::Unreachable(message) => {
-                self.report.end = End::Unreachable(Failure { exit, message });
+                self.report.end = self.blame(End::Unreachable(Failure { exit, message }));
                 self.report.again.append(&mut paths);
             }
+        }
+    }
+
+    /// A source that was unmounted under a run lets that fail, as if the remote were to blame.
+    fn blame(&self, end: End) -> End {
+        match self.context.open_root() {
+            Ok(_) => end,
+            Err(hold) => End::Held(hold),
         }
     }
 
@@ -749,12 +825,17 @@ impl Transfer {
             return false;
         }
         let root = match self.context.open_root_to_delete() {
-            Ok(root) => root,
+            Ok(root) => Arc::new(root),
             Err(hold) => {
                 self.hold(hold, Vec::new());
                 return false;
             }
         };
+        self.look_at_volumes(&root).await;
+        let dirs: Vec<RelPath> = dirs
+            .into_iter()
+            .filter(|dir| self.view.gaps.around(dir).is_none())
+            .collect();
         let certain: Vec<RelPath> = match self.certain_directories(&root, &dirs).await {
             Ok((certain, _)) => certain.into_iter().collect(),
             Err(_) => return self.report.end == End::Reached,
@@ -762,8 +843,9 @@ impl Transfer {
         if certain.is_empty() {
             return self.report.end == End::Reached;
         }
-        if self.context.filter.is_some() {
-            return self.sweep_filtered(&root, &certain).await;
+        let is_mounted = certain.iter().any(|dir| self.view.holds(dir));
+        if self.context.filter.is_some() || is_mounted {
+            return self.sweep_picked(&root, &certain).await;
         }
         let kind = RunKind::Delete { by_name: false };
         let list = args::directories_list(&certain);
@@ -777,6 +859,7 @@ impl Transfer {
 
     fn count(&mut self, ended: &Ended) {
         self.report.runs += 1;
+        self.made += ended.stats.made;
         self.report.files_sent += ended.stats.files_sent;
         self.report.others_made += ended.stats.made.saturating_sub(ended.stats.files_made);
         self.report.bytes_sent += ended.stats.bytes_sent;
@@ -812,9 +895,7 @@ fn children(root: &SourceRoot, dir: &RelPath, since: Instant) -> io::Result<Vec<
 }
 
 /// Work on the file system, which blocks, in a thread of its own. `None` if the runtime ends meanwhile.
-pub(super) async fn on_disk<T: Send + 'static>(
-    work: impl FnOnce() -> T + Send + 'static,
-) -> Option<T> {
+pub async fn on_disk<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> Option<T> {
     match tokio::task::spawn_blocking(work).await {
         Ok(done) => Some(done),
         Err(failure) if failure.is_panic() => std::panic::resume_unwind(failure.into_panic()),

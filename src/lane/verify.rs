@@ -56,6 +56,12 @@ impl Context {
             }
         };
         let mut launch = self.launch(&root, kind, forms, Pace::Long);
+        // Where a file system is missing there is nothing to compare with.
+        let (guard, below) = (Arc::clone(&self.guard), Arc::clone(&root));
+        let view = on_disk(move || guard.look(&below)).await;
+        if let Some(view) = view {
+            launch.args.splice(0..0, view.gaps.rules());
+        }
         if let Some(filter) = self.filter.clone() {
             let (below, paths) = (Arc::clone(&root), paths.to_vec());
             let stays_here = self.remote.params.one_file_system();

@@ -8,18 +8,21 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use tokio::sync::{mpsc, oneshot, watch};
+use tokio::sync::{Notify, mpsc, oneshot, watch};
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 use tracing::{error, info, trace, warn};
 
 use super::{MISSING_CHECK, MirrorMessage, MirrorTask, Question, is_meant};
 use crate::change::{Blindness, Change, WatchEvent};
-use crate::config::MirrorConfig;
+use crate::config::{MirrorConfig, Target};
 use crate::control::{Board, Notice, Scope, counted};
 use crate::lane::Settled;
 use crate::lane::context::Context;
+use crate::lane::guard::Guard;
 use crate::lane::task::{LaneHandle, LaneMessage, LaneTask, Shown};
+use crate::lane::transfer::on_disk;
+use crate::lasting::Lasting;
 use crate::links::LinkIndex;
 use crate::message_id as id;
 use crate::path::{Identity, RelPath, SourceRoot};
@@ -53,6 +56,7 @@ pub(super) enum SessionEnd {
 pub(super) struct Session<'a> {
     mirror: &'a mut MirrorTask,
     identity: Identity,
+    lasting: Lasting,
     /// Whether the source had an entry at some time. An empty directory may be a mount point that waits for its mount.
     was_filled: bool,
     links: Arc<LinkIndex>,
@@ -65,10 +69,13 @@ pub(super) struct Session<'a> {
     /// Who waits for the watcher to have told all that had happened by then.
     flushing: HashMap<u64, (Scope, oneshot::Sender<Settled>)>,
     next_question: u64,
+    /// A person has accepted what is there: it may be another directory.
+    recheck: Arc<Notify>,
 }
 
 impl<'a> Session<'a> {
-    pub(super) fn new(mirror: &'a mut MirrorTask, identity: Identity) -> Self {
+    pub(super) fn new(mirror: &'a mut MirrorTask, root: &SourceRoot) -> Self {
+        let (identity, lasting) = (root.identity(), root.lasting());
         let MirrorTask { config, shared, .. } = mirror;
         let links = Arc::new(LinkIndex::default());
         let mut tasks = JoinSet::new();
@@ -80,11 +87,14 @@ impl<'a> Session<'a> {
             &mirror.numbers,
             &shared.board,
         );
-        for (remote, number) in config.remotes.iter().zip(&mirror.numbers) {
+        let numbered = config.remotes.iter().zip(&mirror.numbers);
+        for ((remote, number), guard) in numbered.zip(&mirror.guards) {
             let context = Context {
                 remote: remote.clone(),
                 source: config.source.clone(),
                 identity,
+                lasting,
+                guard: Arc::clone(guard),
                 removals: config.switches.removals(),
                 filter: config.filter.clone(),
                 links: Arc::clone(&links),
@@ -110,6 +120,7 @@ impl<'a> Session<'a> {
         Self {
             mirror,
             identity,
+            lasting,
             was_filled: false,
             links,
             lanes,
@@ -120,6 +131,7 @@ impl<'a> Session<'a> {
             watching: None,
             flushing: HashMap::new(),
             next_question: PULSE + 1,
+            recheck: Arc::default(),
         }
     }
 
@@ -150,6 +162,10 @@ impl<'a> Session<'a> {
     pub(super) async fn run(&mut self, root: SourceRoot) -> SessionEnd {
         let mut root = root;
         loop {
+            let look = look_at_volumes(&self.mirror.config, self.mirror.guards.clone());
+            if self.serve_until(look).await.is_none() {
+                return SessionEnd::Stopped;
+            }
             let (sender, mut events) = mpsc::channel(EVENTS);
             match self.watch(root, sender) {
                 Ok(watching) => {
@@ -185,8 +201,9 @@ impl<'a> Session<'a> {
                 .await;
             let back = wait_for_return(
                 self.mirror.config.clone(),
-                self.identity,
-                self.was_filled,
+                (self.identity, self.lasting),
+                self.is_settled(),
+                self.mirror.guards.clone(),
                 self.mirror.shared.board.clone(),
             );
             match self.serve_until(back).await {
@@ -225,22 +242,26 @@ impl<'a> Session<'a> {
     /// Hands on what the watcher says, until the source is not there any more; `None` if the mirror is to stop.
     async fn follow(&mut self, events: &mut mpsc::Receiver<WatchEvent>) -> Option<()> {
         loop {
-            let check = if self.was_filled {
+            let check = if self.is_settled() {
                 ROUTINE_CHECK
             } else {
                 EMPTY_CHECK
             };
-            let is_there = match self
-                .serve_until(tokio::time::timeout(check, events.recv()))
-                .await?
-            {
-                Ok(Some(event)) => self.on_event(event).await,
+            let recheck = Arc::clone(&self.recheck);
+            let next = async {
+                tokio::select! {
+                    next = tokio::time::timeout(check, events.recv()) => next.ok(),
+                    () = recheck.notified() => None,
+                }
+            };
+            let is_there = match self.serve_until(next).await? {
+                Some(Some(event)) => self.on_event(event).await,
                 // Its thread has ended, which it never does by itself.
-                Ok(None) => panic!(
+                Some(None) => panic!(
                     "the watcher of {} has ended",
                     self.mirror.config.source.display()
                 ),
-                Err(_) => self.is_source_there(),
+                None => self.is_source_there(),
             };
             self.show_gauges();
             if !is_there {
@@ -340,9 +361,49 @@ impl<'a> Session<'a> {
     }
 
     fn is_source_there(&self) -> bool {
-        match rustix::fs::stat(&self.mirror.config.source) {
-            Ok(stat) => Identity::of(&stat) == self.identity,
-            Err(_) => false,
+        SourceRoot::open(&self.mirror.config.source)
+            .is_ok_and(|root| root.is(self.identity, &self.lasting))
+    }
+
+    /// Whether this source is the one to be waited for if it goes: it held something, and no remote was last equal to
+    /// another.
+    fn is_settled(&self) -> bool {
+        self.was_filled && !self.mirror.is_other(&self.lasting)
+    }
+
+    /// A person says that whatever is there now is the source.
+    fn accept_source(&self, scope: Scope) -> impl Future<Output = Result<(), String>> + use<> {
+        let MirrorTask {
+            config,
+            numbers,
+            guards,
+            ..
+        } = &*self.mirror;
+        let source = config.source.clone();
+        let meant = config.remotes.iter().zip(numbers).zip(guards);
+        let meant = meant.filter(|((_, number), _)| is_meant(scope, **number));
+        let meant: Vec<_> = meant
+            .map(|((remote, _), guard)| (remote.target.clone(), Arc::clone(guard)))
+            .collect();
+        async move {
+            let accepting = on_disk(move || {
+                let root = SourceRoot::open(&source)
+                    .map_err(|error| format!("the source cannot be opened: {error}"))?;
+                for (target, guard) in meant {
+                    let target = match &target {
+                        Target::Local { path } => Some(path.as_path()),
+                        _ => None,
+                    };
+                    guard.accept(&root, target);
+                    guard.keep().map_err(|error| {
+                        format!("it is accepted, but the next start will not know it: {error}")
+                    })?;
+                }
+                Ok(())
+            });
+            accepting
+                .await
+                .unwrap_or_else(|| Err("it is ending".into()))
         }
     }
 
@@ -374,6 +435,14 @@ impl<'a> Session<'a> {
                 for lane in self.lanes_of(scope) {
                     lane.tell(LaneMessage::Resume).await;
                 }
+            }
+            Question::AcceptSource(reply) => {
+                let accepted = self.accept_source(scope).await;
+                for lane in self.lanes_of(scope) {
+                    lane.tell(LaneMessage::Accepted).await;
+                }
+                self.recheck.notify_one();
+                let _ = reply.send(accepted);
             }
             Question::Flush(reply) => self.flush(scope, reply),
             Question::Resync(path, reply) => self.settle(scope, Some(path), reply).await,
@@ -544,11 +613,28 @@ fn pass_panic_on(ended: Result<(), tokio::task::JoinError>) {
     }
 }
 
+/// What is mounted below the source now is missed when it goes, also by a remote that cannot be reached until then.
+fn look_at_volumes(
+    config: &MirrorConfig,
+    guards: Vec<Arc<Guard>>,
+) -> impl Future<Output = Option<()>> + use<> {
+    let source = config.source.clone();
+    on_disk(move || {
+        // A source that is gone again by now is for whoever watches it.
+        if let Ok(root) = SourceRoot::open(&source) {
+            for guard in &guards {
+                let _ = guard.look(&root);
+            }
+        }
+    })
+}
+
 /// Waits for the source directory; `None` if another is to be taken for it, since this one never held anything.
 async fn wait_for_return(
     config: MirrorConfig,
-    identity: Identity,
-    was_filled: bool,
+    (identity, lasting): (Identity, Lasting),
+    is_settled: bool,
+    guards: Vec<Arc<Guard>>,
     board: Board,
 ) -> Option<SourceRoot> {
     let source = config.source.display().to_string();
@@ -560,10 +646,14 @@ async fn wait_for_return(
             }
         });
     };
+    let is_same = |root: &SourceRoot| {
+        let is_back = lasting.is_certain() && lasting.differs(&root.lasting()).is_none();
+        is_back || guards.iter().any(|guard| guard.takes(root))
+    };
     let mut told = false;
     loop {
         match SourceRoot::open(&config.source) {
-            Ok(root) if root.identity() == identity => {
+            Ok(root) if root.is(identity, &lasting) => {
                 if told {
                     info!(
                         MESSAGE_ID = id::RELEASED,
@@ -573,7 +663,16 @@ async fn wait_for_return(
                 }
                 return Some(root);
             }
-            Ok(_) if !was_filled => return None,
+            Ok(_) if !is_settled => return None,
+            // It has another device number now, or a person has accepted it.
+            Ok(root) if is_same(&root) => {
+                info!(
+                    MESSAGE_ID = id::RELEASED,
+                    SERSYNC_MIRROR = source,
+                    "{source} is back or was accepted, the whole tree is compared"
+                );
+                return None;
+            }
             Ok(_) if !told => {
                 told = true;
                 show("another directory stands in its place");
@@ -581,7 +680,7 @@ async fn wait_for_return(
                     MESSAGE_ID = id::SOURCE_MISSING,
                     SERSYNC_MIRROR = source,
                     "another directory stands at {source}: held, nothing is sent or deleted; \
-                     put the source back, or restart to accept this one"
+                     put the source back, or accept this one with `sersync resume --accept-source`"
                 );
             }
             Err(error) if !told => {

@@ -1,7 +1,7 @@
 //! The argument vector and the list of one run. Pure.
 //!
 //! Every run has the same shape: the user's options, then ours (rsync takes the later one where two speak of the same
-//! thing), then `-- ./ TARGET/`, with the names on standard input: NUL-separated, each as `./name`, since rsync would
+//! thing), then `-- . TARGET/`, with the names on standard input: NUL-separated, each as `./name`, since rsync would
 //! take a name that begins with `#` or `;` for a comment.
 
 use std::ffi::{OsStr, OsString};
@@ -9,6 +9,19 @@ use std::os::unix::ffi::OsStrExt;
 
 use crate::config::{RemoteConfig, Target};
 use crate::path::RelPath;
+
+/// The source, which is the working directory. Just this: from a relative path, as `./` is one, rsync makes an absolute one
+/// with what getcwd told it at its start, and changes into that. If the source is unmounted between the two, it is in
+/// the bare mount point then, and deletes everything (seen with 3.5.0). From `.` it does not change at all.
+const HERE: &str = ".";
+
+/// What a tree run with deletion would make and remove.
+const FORESEEING: [&str; 4] = [
+    "--dry-run",
+    "--recursive",
+    "--ignore-missing-args",
+    "--delete",
+];
 
 /// Seconds to connect to a daemon. A host that drops packets must not keep a probe for minutes.
 const CONNECT_SECONDS: u32 = 10;
@@ -41,11 +54,24 @@ pub enum RunKind {
         /// Also remove what is only at the receiver.
         delete: bool,
     },
+    /// Count what a [`Tree`](Self::Tree) with deletion would make and remove, without doing anything.
+    Foresee,
     /// Say what differs in the listed directories by checksum, without doing anything.
     Verify {
         /// Also what is only at the receiver.
         delete: bool,
     },
+}
+
+impl RunKind {
+    /// Whether nothing is at stake but what is listed.
+    #[must_use]
+    pub fn is_by_name(self) -> bool {
+        matches!(
+            self,
+            Self::Send { .. } | Self::Ask { .. } | Self::Delete { by_name: true }
+        )
+    }
 }
 
 /// How long a run may take.
@@ -140,6 +166,7 @@ pub fn arguments(remote: &RemoteConfig, kind: RunKind, forms: Forms, pace: Pace)
             }
         }
         RunKind::List { recursive } => listing(recursive).into_iter().for_each(&mut ours),
+        RunKind::Foresee => FORESEEING.into_iter().for_each(&mut ours),
         RunKind::Verify { delete } => {
             for option in [
                 "--dry-run",
@@ -204,7 +231,7 @@ pub fn arguments(remote: &RemoteConfig, kind: RunKind, forms: Forms, pace: Pace)
             args.push(option);
         }
     }
-    args.extend(["--".into(), "./".into(), destination(&remote.target)]);
+    args.extend(["--".into(), HERE.into(), destination(&remote.target)]);
     args
 }
 

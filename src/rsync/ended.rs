@@ -45,6 +45,8 @@ impl Exit {
 /// What rsync counted.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Stats {
+    /// Entries of the source that were in the transfer.
+    pub listed: u64,
     /// Regular files whose content was transferred.
     pub files_sent: u64,
     /// Bytes written to the connection.
@@ -85,6 +87,7 @@ impl Stats {
         let number = |label: &str| line(label).and_then(first);
         let made = "Number of created files:";
         Self {
+            listed: number("Number of files:").unwrap_or(0),
             made: number(made).unwrap_or(0),
             files_made: line(made)
                 .and_then(|line| line.split_once("(reg:"))
@@ -103,10 +106,11 @@ mod tests {
 
     #[test]
     fn statistics_are_read_from_the_end_of_the_output() {
-        let out = b"Number of created files: 5 (reg: 1, dir: 3, link: 1)\nNumber of deleted files: 3 (reg: 2, dir: 1)\nNumber of regular files transferred: 12\nTotal bytes sent: 3456\n";
+        let out = b"Number of files: 20 (reg: 12, dir: 8)\nNumber of created files: 5 (reg: 1, dir: 3, link: 1)\nNumber of deleted files: 3 (reg: 2, dir: 1)\nNumber of regular files transferred: 12\nTotal bytes sent: 3456\n";
         assert_eq!(
             Stats::read(out),
             Stats {
+                listed: 20,
                 files_sent: 12,
                 bytes_sent: 3456,
                 made: 5,

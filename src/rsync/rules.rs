@@ -21,29 +21,43 @@ pub enum Effect {
     Hide,
     /// It may be removed at the receiver.
     Risk,
+    /// It may not be removed at the receiver.
+    Protect,
 }
 
 /// The option that says so of an entry; of a directory, if it is to be none other.
 #[must_use]
 pub fn rule(effect: Effect, path: &RelPath, directories_alone: bool) -> OsString {
+    written(effect, path, if directories_alone { "/" } else { "" })
+}
+
+/// The option that says so of everything below a directory.
+#[must_use]
+pub fn rule_below(effect: Effect, path: &RelPath) -> OsString {
+    written(effect, path, "/**")
+}
+
+fn written(effect: Effect, path: &RelPath, end: &str) -> OsString {
     let letter = match effect {
         Effect::Exclude => '-',
         Effect::Hide => 'H',
         Effect::Risk => 'R',
+        Effect::Protect => 'P',
     };
     let mut option = format!("--filter={letter} /").into_bytes();
     let name = path.as_bytes();
     // Only in a pattern with one of these is the backslash anything but itself.
-    let is_wild = name.iter().any(|byte| b"*?[".contains(byte));
+    let is_wild = name
+        .iter()
+        .chain(end.as_bytes())
+        .any(|byte| b"*?[".contains(byte));
     for byte in name {
         if is_wild && b"*?[\\".contains(byte) {
             option.push(b'\\');
         }
         option.push(*byte);
     }
-    if directories_alone {
-        option.push(b'/');
-    }
+    option.extend_from_slice(end.as_bytes());
     OsString::from_vec(option)
 }
 
@@ -62,5 +76,8 @@ mod tests {
         assert_eq!(shown("a/b c", false), "--filter=R /a/b c");
         assert_eq!(shown("a\\b", false), "--filter=R /a\\b");
         assert_eq!(shown("a\\*[x]?", true), "--filter=R /a\\\\\\*\\[x]\\?/");
+        let path = RelPath::new(b"a\\b").expect("a valid path");
+        let below = rule_below(Effect::Protect, &path);
+        assert_eq!(below, "--filter=P /a\\\\b/**");
     }
 }

@@ -5,7 +5,7 @@
 //! (`tree`), a renamed directory keeps its watches, and nothing polls: an idle thread sleeps in the
 //! kernel without a descriptor of the source open, so the source can be unmounted.
 
-use std::collections::{BTreeSet, HashMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 use std::io;
 use std::mem::MaybeUninit;
 use std::os::fd::{AsFd, OwnedFd};
@@ -28,6 +28,8 @@ use super::{Gauges, WatchConfig, Watcher, Watching};
 use crate::change::{Blindness, Change, WatchEvent};
 use crate::config::Removals;
 use crate::filter::Kind;
+use crate::lasting::Lasting;
+use crate::mounts::{self, MountTable, Mounted};
 use crate::path::{Identity, RelPath, SourceRoot, proc_path};
 
 mod walk;
@@ -92,6 +94,9 @@ impl Watcher for Inotify {
             quick_reads: 0,
             overflow: Overflow::default(),
             unmounted: BTreeSet::new(),
+            are_mounts_new: false,
+            table: MountTable::open().ok(),
+            mounts: BTreeMap::new(),
             asked: Vec::new(),
             ended: false,
         };
@@ -155,6 +160,12 @@ struct WatchThread {
     overflow: Overflow,
     /// Directories whose file system was unmounted, so that another is seen in their place, or none.
     unmounted: BTreeSet<NodeId>,
+    /// It was seen to have changed.
+    are_mounts_new: bool,
+    /// What is mounted in the whole machine.
+    table: Option<MountTable>,
+    /// What was mounted below the root when the table was read last.
+    mounts: BTreeMap<RelPath, Mounted>,
     /// Questions of [`Watching::ask`] that came before the last reading.
     asked: Vec<u64>,
     ended: bool,
@@ -162,6 +173,8 @@ struct WatchThread {
 
 impl WatchThread {
     fn run(mut self, root: SourceRoot) {
+        // What is mounted during the walk is seen later as new.
+        self.mounts = self.mounts_below(&root);
         self.walk(&root, ROOT, Tell::Nothing);
         drop(root);
         let directories = self.tree.watches() as u64;
@@ -187,6 +200,9 @@ impl WatchThread {
             };
             is_drained = self.read();
             self.last_read = Instant::now();
+            if std::mem::take(&mut self.are_mounts_new) {
+                self.on_mounts();
+            }
             self.on_timers(Instant::now());
         }
     }
@@ -218,18 +234,23 @@ impl WatchThread {
                 tv_nsec: rest.subsec_nanos().into(),
             }
         });
-        let mut fds = [
+        let mut fds = vec![
             PollFd::new(&self.inotify, PollFlags::IN),
             PollFd::new(&self.line, PollFlags::IN),
         ];
+        if let Some(table) = &self.table {
+            fds.push(PollFd::new(table, mounts::CHANGED));
+        }
         // Questions do not wait for that.
-        if self.quick_reads >= STORM && matches!(poll(&mut fds[1..], Some(&GATHERING)), Ok(1..)) {
+        if self.quick_reads >= STORM && matches!(poll(&mut fds[1..2], Some(&GATHERING)), Ok(1..)) {
             return self.take_questions();
         }
-        match poll(&mut fds, timeout.as_ref()) {
-            Ok(_) if fds[1].revents().is_empty() => true,
-            Ok(_) => self.take_questions(),
-            Err(Errno::INTR) => true,
+        let polled = poll(&mut fds, timeout.as_ref());
+        let has_asked = !fds[1].revents().is_empty();
+        self.are_mounts_new |= fds.get(2).is_some_and(|fd| !fd.revents().is_empty());
+        match polled {
+            Ok(_) if has_asked => self.take_questions(),
+            Ok(_) | Err(Errno::INTR) => true,
             // Without poll there is no way to wait: to be seen by whoever restarts the service.
             Err(error) => panic!("the watcher cannot wait for events: {error}"),
         }
@@ -601,11 +622,61 @@ impl WatchThread {
         else {
             return Ok(false);
         };
-        let device = |dir: &RelPath| {
-            let fd = root.open_dir(dir, OFlags::PATH)?;
-            io::Result::Ok(rustix::fs::fstat(&fd)?.st_dev)
-        };
-        Ok(device(path)? != device(&parent)?)
+        let fd = root.open_dir(path, OFlags::PATH)?;
+        if let Some(is_mount) = Lasting::of(&fd)?.is_mount {
+            return Ok(is_mount);
+        }
+        let above = root.open_dir(&parent, OFlags::PATH)?;
+        Ok(rustix::fs::fstat(&fd)?.st_dev != rustix::fs::fstat(&above)?.st_dev)
+    }
+
+    fn mounts_below(&self, root: &SourceRoot) -> BTreeMap<RelPath, Mounted> {
+        let table = self.table.as_ref();
+        table
+            .and_then(|table| table.below(root).ok())
+            .unwrap_or_default()
+    }
+
+    /// Something was mounted or unmounted somewhere. Neither raises an event where it is done by binding a directory, and
+    /// mounting never does. Where it was below the root, that part is walked and compared; what the lanes make of a
+    /// bare mount point is for their guards.
+    fn on_mounts(&mut self) {
+        if let Some(table) = &mut self.table
+            && table.read().is_err()
+        {
+            return;
+        }
+        let mut root = LazyRoot::default();
+        if let Some(source) = root.take(&self.config, self.identity)
+            && !self.config.one_file_system
+        {
+            let now = self.mounts_below(&source);
+            let before = std::mem::replace(&mut self.mounts, now.clone());
+            let paths: BTreeSet<&RelPath> = before.keys().chain(now.keys()).collect();
+            for path in paths {
+                if before.get(path) != now.get(path) {
+                    self.on_mount(path, now.contains_key(path), &mut root);
+                }
+            }
+        }
+        // It may have been the root, or a directory above it.
+        self.root_is_gone(false);
+    }
+
+    fn on_mount(&mut self, path: &RelPath, is_mounted: bool, root: &mut LazyRoot) {
+        let filter = self.config.filter.as_ref();
+        if filter.is_some_and(|filter| filter.covers(path, Kind::Directory)) {
+            return;
+        }
+        if is_mounted {
+            let mut node = ROOT;
+            for name in path.as_bytes().split(|byte| *byte == b'/') {
+                node = self.tree.child_or_new(node, name);
+            }
+            self.unmounted.remove(&node);
+            self.walk_new(root, node, Tell::Nothing);
+        }
+        self.changes.push(Change::subtree(path.clone()));
     }
 
     /// What is not watched may have changed: it is tried again, and compared.

@@ -16,6 +16,9 @@ pub async fn answer(mut requests: mpsc::Receiver<Request>, asked: Arc<Mutex<Vec<
         let words = match request {
             Request::Pause(scope, reply) => told(format!("pause {scope:?}"), reply, Ok(())),
             Request::Resume(scope, reply) => told(format!("resume {scope:?}"), reply, Ok(())),
+            Request::AcceptSource(scope, reply) => {
+                told(format!("accept source {scope:?}"), reply, Ok(()))
+            }
             Request::Reload(reply) => {
                 let problem = "data.xml:3:7: unknown element `fliter`".into();
                 let refused = Err(ControlError::InvalidConfiguration(problem));

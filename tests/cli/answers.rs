@@ -24,6 +24,29 @@ async fn pause_and_resume_say_what_they_did() {
 }
 
 #[tokio::test]
+async fn a_source_is_accepted_before_it_is_resumed() {
+    let bus = Bus::start().await;
+    let instance = Instance::start(&bus, "data", Script::default()).await;
+
+    let resumed = bus.sersync("resume --accept-source").await.answer();
+    assert_eq!(resumed, "data: the source is accepted as it is; resumed\n");
+    let one = bus
+        .sersync("resume --accept-source --remote 2 --json")
+        .await;
+    assert_eq!(
+        one.json(),
+        json!({ "instance": "data", "remote": 2, "state": "resumed", "accepted": true })
+    );
+    let expected = [
+        "accept source All",
+        "resume All",
+        "accept source Remote(2)",
+        "resume Remote(2)",
+    ];
+    assert_eq!(instance.asked(), expected);
+}
+
+#[tokio::test]
 async fn a_remote_is_named_by_its_number_or_its_target() {
     let bus = Bus::start().await;
     let instance = Instance::start(&bus, "data", Script::default()).await;

@@ -322,6 +322,10 @@ async fn answer(
                 let _ = reply.send(refused.clone());
                 format!("resume {scope:?}")
             }
+            Request::AcceptSource(scope, reply) => {
+                let _ = reply.send(refused.clone());
+                format!("accept source {scope:?}")
+            }
             Request::Reload(reply) => {
                 let _ = reply.send(refused.clone());
                 "reload".into()

@@ -37,6 +37,7 @@ mod errors;
 mod fail_log;
 mod filters;
 mod first_push;
+mod guards;
 mod idle;
 mod isolation;
 mod kinds;

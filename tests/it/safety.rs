@@ -329,32 +329,3 @@ fn with_x_nothing_below_a_mount_point_is_sent_or_deleted() -> io::Result<()> {
     assert!(mount.unmount());
     Ok(())
 }
-
-#[test]
-fn a_file_system_below_the_source_that_comes_back_is_mirrored_again() -> io::Result<()> {
-    let mut mirror = Mirror::prepare()?;
-    let volume = mirror.source("vol");
-    fs::create_dir(&volume)?;
-    let Some(mount) = Tmpfs::mount(volume.clone()) else {
-        return Ok(());
-    };
-    grow(&volume, 2, 2, 100)?;
-    mirror.run()?;
-    mirror.in_sync();
-    let names = Tree::read(&mirror.replica("vol"))?.len();
-    wait_until(AFTER_BACK_OFF * 2, "umount succeeds", || mount.unmount());
-    fs::write(mirror.source("beside"), "content")?;
-    let replica = mirror.replica("vol");
-    stays(WATCHED, "the replica of the volume is kept", || {
-        Tree::read(&replica).is_ok_and(|tree| tree.len() >= names)
-    });
-    assert!(mirror.replica("beside").exists());
-    mirror.sersync().wait_for_problem(&["not mounted"]);
-    let Some(_mount) = Tmpfs::mount(volume.clone()) else {
-        return Ok(());
-    };
-    fs::write(volume.join("after"), "content")?;
-    mirror.in_sync_within(AFTER_BACK_OFF * 2);
-    fs::write(volume.join("later"), "content")?;
-    mirror.finish()
-}

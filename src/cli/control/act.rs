@@ -5,7 +5,7 @@ use serde_json::{Value, json};
 use super::failure::Failure;
 use super::output::Output;
 use super::text;
-use super::{FlushArgs, LogLevelArgs, OneArgs, Whom, choose};
+use super::{FlushArgs, LogLevelArgs, OneArgs, ResumeArgs, Whom, choose};
 use crate::control::LogLevel;
 use crate::dbus::client::{ClientError, Instance, RemoteStatus};
 
@@ -16,11 +16,18 @@ pub(super) async fn pause(args: &OneArgs, out: &mut Output) -> Result<(), Failur
     chosen.tell(args, "paused, no rsync runs any more", answer, out)
 }
 
-pub(super) async fn resume(args: &OneArgs, out: &mut Output) -> Result<(), Failure> {
-    let chosen = Chosen::by(args).await?;
+pub(super) async fn resume(args: &ResumeArgs, out: &mut Output) -> Result<(), Failure> {
+    let ResumeArgs { of, accept_source } = args;
+    let chosen = Chosen::by(of).await?;
+    let mut answer = json!({ "remote": chosen.number(), "state": "resumed" });
+    let mut sentence = "resumed";
+    if *accept_source {
+        chosen.instance.accept_source(chosen.number()).await?;
+        answer["accepted"] = true.into();
+        sentence = "the source is accepted as it is; resumed";
+    }
     chosen.instance.resume(chosen.number()).await?;
-    let answer = json!({ "remote": chosen.number(), "state": "resumed" });
-    chosen.tell(args, "resumed", answer, out)
+    chosen.tell(of, sentence, answer, out)
 }
 
 pub(super) async fn retry(args: &OneArgs, out: &mut Output) -> Result<(), Failure> {

@@ -3,7 +3,7 @@
 //! | command | keys |
 //! |---|---|
 //! | `status` | `instances`: list of *instance*; with `--watch` one such line for each change |
-//! | `pause`, `resume` | `instance`, `remote` (number or null), `state` (`paused` or `resumed`) |
+//! | `pause`, `resume` | `instance`, `remote` (number or null), `state` (`paused` or `resumed`), `accepted` (true) after `--accept-source` |
 //! | `resync` | `instance`, `run`; unless `--no-wait`: `ok`, `detail` |
 //! | `verify` | as `resync`, and unless `--no-wait`: `drift`: list of `remote`, `kind`, *path* |
 //! | `flush` | `instance`, `flushed` |

@@ -64,6 +64,16 @@ impl Instance {
         answer(object.call_with_flags("Resume", self.flags(), &()).await)
     }
 
+    /// Takes the source for right as it is, though it is not what it was.
+    pub async fn accept_source(&self, remote: Option<u32>) -> Result<()> {
+        let object = self.object(remote).await?;
+        answer(
+            object
+                .call_with_flags("AcceptSource", self.flags(), &())
+                .await,
+        )
+    }
+
     /// Tries all failed paths now, and returns their number.
     pub async fn retry_failed(&self, remote: Option<u32>) -> Result<u32> {
         let object = self.object(remote).await?;

@@ -14,6 +14,7 @@ use crate::dirty::DirtyPath;
 use crate::fail_queue::Failure;
 use crate::filter::{Filter, Kind};
 use crate::lane::End;
+use crate::lane::guard::check_first;
 use crate::lane::removal::{Extraneous, Removal, left_out};
 use crate::lane::slot::position;
 use crate::path::{RelPath, SourceRoot};
@@ -30,7 +31,7 @@ const NOT_EMPTY: &str = "cannot delete non-empty directory: ";
 const IN_THE_WAY: &str = "could not make way for ";
 
 /// rsync's exit where the module refuses deletions.
-const REFUSED: i32 = 4;
+pub(super) const REFUSED: i32 = 4;
 
 impl Transfer {
     /// Whether a path failed since the receiver has a directory with content in its place.
@@ -100,13 +101,13 @@ impl Transfer {
 
     /// Empties and removes the directories that stand in the way of something else, as far as nothing that is excluded
     /// is in them, and has what belongs there sent with the next job.
-    pub(super) async fn make_way(&mut self, root: &SourceRoot) {
+    pub(super) async fn make_way(&mut self, root: &Arc<SourceRoot>) {
         let paths = std::mem::take(&mut self.in_the_way);
         let Some(filter) = self.context.filter.clone().filter(|_| !paths.is_empty()) else {
             return;
         };
         let names: BTreeSet<RelPath> = paths.iter().map(|dirty| dirty.path.clone()).collect();
-        match self.remove_names(root, &names, &names, &filter).await {
+        match self.remove_names(root, &names, &names, Some(&filter)).await {
             Ok(removal) => {
                 for dirty in paths {
                     if removal.kept.contains(&dirty.path) {
@@ -127,27 +128,26 @@ impl Transfer {
         }
     }
 
-    /// Removes missing names, and what is none of the hidden directories.
+    /// Removes missing names, and what is none of the hidden directories, by name and as far as a filter lets it.
     pub(super) async fn delete_filtered(
         &mut self,
-        root: &SourceRoot,
+        root: &Arc<SourceRoot>,
         gone: Vec<DirtyPath>,
         hidden: Vec<DirtyPath>,
     ) {
-        let Some(filter) = self.context.filter.clone() else {
-            return;
-        };
+        let filter = self.context.filter.clone();
+        let filter = filter.as_deref();
         let hide: BTreeSet<RelPath> = hidden.iter().map(|dirty| dirty.path.clone()).collect();
         let paths: Vec<DirtyPath> = gone.into_iter().chain(hidden).collect();
         let names = paths.iter().map(|dirty| dirty.path.clone()).collect();
-        match self.remove_names(root, &names, &hide, &filter).await {
+        match self.remove_names(root, &names, &hide, filter).await {
             Ok(_) => self.report.synced.extend(paths),
             Err(failure) => self.not_removed(paths, failure),
         }
     }
 
     /// Names that are not known to be removed: one of them may be the cause.
-    fn not_removed(&mut self, paths: Vec<DirtyPath>, failure: Failure) {
+    pub(super) fn not_removed(&mut self, paths: Vec<DirtyPath>, failure: Failure) {
         let can_be_told_apart = paths.len() > 1 && failure.exit != REFUSED;
         let has_changed = failure.exit == CHANGED;
         if self.report.end != End::Reached || has_changed {
@@ -161,11 +161,11 @@ impl Transfer {
 
     /// Removes what is only at the receiver in directories that it was writing to when it was killed.
     /// Whether that is over.
-    pub(super) async fn sweep_filtered(&mut self, root: &SourceRoot, dirs: &[RelPath]) -> bool {
-        let Some(filter) = self.context.filter.clone() else {
-            return true;
-        };
-        let removal = self.pick(root, dirs, Vec::new(), &filter, None).await;
+    pub(super) async fn sweep_picked(&mut self, root: &Arc<SourceRoot>, dirs: &[RelPath]) -> bool {
+        let filter = self.context.filter.clone();
+        let removal = self
+            .pick(root, dirs, Vec::new(), filter.as_deref(), None)
+            .await;
         if let Ok(removal) = removal
             && self
                 .carry_out(root, &removal, &BTreeSet::new())
@@ -189,10 +189,10 @@ impl Transfer {
 
     async fn remove_names(
         &mut self,
-        root: &SourceRoot,
+        root: &Arc<SourceRoot>,
         names: &BTreeSet<RelPath>,
         hide: &BTreeSet<RelPath>,
-        filter: &Filter,
+        filter: Option<&Filter>,
     ) -> Result<Removal, Failure> {
         let dirs: BTreeSet<RelPath> = names.iter().filter_map(RelPath::parent).collect();
         let dirs: Vec<RelPath> = dirs.into_iter().collect();
@@ -212,10 +212,10 @@ impl Transfer {
     /// Asks what is only at the receiver in some directories.
     async fn pick(
         &mut self,
-        root: &SourceRoot,
+        root: &Arc<SourceRoot>,
         dirs: &[RelPath],
         rules: Vec<OsString>,
-        filter: &Filter,
+        filter: Option<&Filter>,
         within: Option<&BTreeSet<RelPath>>,
     ) -> Result<Removal, Failure> {
         let kind = RunKind::List { recursive: false };
@@ -224,9 +224,9 @@ impl Transfer {
         Ok(Removal::pick(found, filter, within))
     }
 
-    async fn ask(
+    pub(super) async fn ask(
         &mut self,
-        root: &SourceRoot,
+        root: &Arc<SourceRoot>,
         kind: RunKind,
         rules: Vec<OsString>,
         list: Vec<u8>,
@@ -247,10 +247,13 @@ impl Transfer {
             .await?;
         self.report.runs += 1;
         self.check(kind, &ended, asked)?;
+        // What was unmounted under the run seems to be only there.
+        self.look_at_volumes(root).await;
+        found.retain(|one: &Extraneous| self.view.gaps.spare(&one.path));
         Ok(found)
     }
 
-    async fn carry_out(
+    pub(super) async fn carry_out(
         &mut self,
         root: &SourceRoot,
         removal: &Removal,
@@ -338,6 +341,7 @@ impl Transfer {
         };
         let mut launch = self.context.launch(root, kind, forms, Pace::Long);
         launch.args.splice(0..0, rules);
+        launch.args.splice(0..0, self.rules_of_gaps(kind));
         // What is only there is asked for without them: a directory is listed only if all of it would go.
         if !matches!(kind, RunKind::List { .. }) {
             launch
@@ -382,6 +386,9 @@ impl Transfer {
             return;
         };
         self.note_unread(&mut mirrored);
+        let is_spared = |path: &RelPath| self.view.gaps.around(path).is_none();
+        mirrored.entries.retain(is_spared);
+        mirrored.delicate.retain(is_spared);
         let Some(trees) = self.send_mirrored(root, &mirrored, trees).await else {
             return;
         };
@@ -536,7 +543,7 @@ impl Transfer {
 
     async fn remove_extraneous(
         &mut self,
-        root: &SourceRoot,
+        root: &Arc<SourceRoot>,
         trees: &[RelPath],
         mirrored: &Mirrored,
         filter: &Filter,
@@ -548,7 +555,15 @@ impl Transfer {
         let rules = left_out(&mirrored.excluded);
         let list = args::list(trees);
         let found = self.ask(root, kind, rules, list, trees).await?;
-        let removal = Removal::pick(found, filter, None);
+        let removal = Removal::pick(found, Some(filter), None);
+        if trees.iter().any(RelPath::is_root) && self.context.guard.is_first_contact() {
+            let sent = mirrored.entries.len() + mirrored.delicate.len();
+            let there = (sent as u64).saturating_sub(self.made + 1) + removal.len();
+            if let Err(hold) = check_first(removal.len(), there) {
+                self.report.end = End::Held(hold);
+                return Err(unsaid(-1));
+            }
+        }
         let excluded = mirrored.excluded.iter().map(|(path, _)| path.clone());
         self.carry_out(root, &removal, &excluded.collect()).await
     }

@@ -1,0 +1,334 @@
+//! What keeps a lane from deleting what it should not: whether the source, what is mounted below it, and a local target
+//! are what the remote was last equal to.
+//!
+//! What it [knows](Known) is learnt when a comparison of everything got through, or from a person, and kept between
+//! starts where there is a state directory; else it lasts as long as the process. The decisions are pure and elsewhere
+//! ([`Lasting::differs`], [`Gaps`]); here are the looks at the file system, and the one lock around what is known.
+
+use std::collections::BTreeMap;
+use std::fs::File;
+use std::io;
+use std::os::fd::OwnedFd;
+use std::path::Path;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use rustix::fs::OFlags;
+
+use super::Hold;
+use super::volumes::{Gaps, Volumes};
+use crate::filter::{Filter, Kind};
+use crate::lasting::Lasting;
+use crate::mounts::{MountTable, Mounted};
+use crate::path::{Identity, RelPath, SourceRoot};
+use crate::saved::known::Known;
+use crate::store::known::KnownFile;
+
+/// A first comparison may remove so many entries in any case …
+const FEW: u64 = 100;
+
+/// See the module.
+#[derive(Debug)]
+pub struct Guard {
+    state: Mutex<State>,
+    /// What is not mirrored.
+    filter: Option<Arc<Filter>>,
+    /// `-x`: what is mounted below the source is not mirrored.
+    one_file_system: bool,
+}
+
+#[derive(Debug)]
+struct State {
+    known: Known,
+    /// What the next start will know.
+    kept: Known,
+    /// The directory that a person has accepted.
+    accepted: Option<Identity>,
+    file: Option<KnownFile>,
+    table: Option<MountTable>,
+    /// A person said that what the first comparison removes is meant.
+    first_is_accepted: bool,
+    /// A person said that the source is meant to be empty; until it has an entry again.
+    empty_is_accepted: bool,
+}
+
+/// What is mounted below the source at a moment. As long as this is kept, nothing of it can be unmounted but lazily.
+#[derive(Debug, Default)]
+pub struct View {
+    /// The file systems.
+    present: Volumes,
+    /// What is missing of those that are known.
+    pub gaps: Gaps,
+    pins: Vec<OwnedFd>,
+}
+
+impl View {
+    /// Whether there is nothing mounted, and nothing missing.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.present.is_empty() && self.gaps.is_empty()
+    }
+
+    /// Whether a path is on one of the file systems that are mounted.
+    #[must_use]
+    pub fn holds(&self, path: &RelPath) -> bool {
+        self.present.keys().any(|volume| path.is_within(volume))
+    }
+
+    /// What of a tree is on them: all of it, or the topmost mount points in it.
+    #[must_use]
+    pub fn parts_of(&self, tree: &RelPath) -> Vec<RelPath> {
+        if self.holds(tree) {
+            return vec![tree.clone()];
+        }
+        let mut parts: Vec<RelPath> = Vec::new();
+        for volume in self.present.keys().filter(|volume| volume.is_within(tree)) {
+            // They come in order.
+            if !parts.last().is_some_and(|last| volume.is_within(last)) {
+                parts.push(volume.clone());
+            }
+        }
+        parts
+    }
+
+    /// Another look was taken: both count.
+    pub fn extend(&mut self, other: Self) {
+        self.gaps.extend(other.gaps);
+        self.present = other.present;
+        self.pins.extend(other.pins);
+    }
+}
+
+impl Guard {
+    /// A guard that knows this, and keeps it in that file. With `accepted` a person has said that whatever is there at
+    /// the start is meant.
+    #[must_use]
+    pub fn new(
+        known: Known,
+        file: Option<KnownFile>,
+        filter: Option<Arc<Filter>>,
+        one_file_system: bool,
+        accepted: bool,
+    ) -> Self {
+        let kept = known.clone();
+        let known = if accepted { Known::default() } else { known };
+        let state = State {
+            known,
+            kept,
+            accepted: None,
+            file,
+            table: MountTable::open().ok(),
+            first_is_accepted: accepted,
+            empty_is_accepted: accepted,
+        };
+        Self {
+            state: Mutex::new(state),
+            filter,
+            one_file_system,
+        }
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Whether this is the source that the remote was last equal to; `None` if none is known.
+    #[must_use]
+    pub fn knows(&self, source: &Lasting) -> Option<bool> {
+        let known = self.state().known.source;
+        known.map(|known| known.differs(source).is_none())
+    }
+
+    /// Whether the mirror may go on with this directory after the one that it had is gone.
+    #[must_use]
+    pub fn takes(&self, root: &SourceRoot) -> bool {
+        let lasting = root.lasting();
+        let is_accepted = self.state().accepted == Some(root.identity());
+        self.knows(&lasting) == Some(true) && (is_accepted || lasting.is_certain())
+    }
+
+    /// Holds a source that is another than the remote was last equal to.
+    ///
+    /// # Errors
+    /// In what it is another.
+    pub fn check_source(&self, source: &Lasting) -> Result<(), Hold> {
+        let known = self.state().known.source;
+        match known.and_then(|known| known.differs(source)) {
+            Some(difference) => Err(Hold::OtherSource(difference)),
+            None => Ok(()),
+        }
+    }
+
+    /// Holds a source without an entry, unless a person has accepted it.
+    ///
+    /// # Errors
+    /// It is empty.
+    pub fn check_filled(&self, is_empty: bool) -> Result<(), Hold> {
+        let mut state = self.state();
+        state.empty_is_accepted &= is_empty;
+        if is_empty && !state.empty_is_accepted {
+            return Err(Hold::SourceEmpty);
+        }
+        Ok(())
+    }
+
+    /// Holds a target on this machine that is another than it was. Blocks on the file system.
+    ///
+    /// # Errors
+    /// In what it is another.
+    pub fn check_target(&self, path: &Path) -> Result<(), Hold> {
+        let Some(known) = self.state().known.target else {
+            return Ok(());
+        };
+        // What cannot be opened is told by whoever writes to it.
+        let now = File::open(path).and_then(|dir| Lasting::of(&dir)).ok();
+        match now.and_then(|now| known.differs(&now)) {
+            Some(difference) => Err(Hold::OtherTarget(difference)),
+            None => Ok(()),
+        }
+    }
+
+    /// Whether the remote was never equal to anything, as far as is known, and nobody has said that this is right.
+    #[must_use]
+    pub fn is_first_contact(&self) -> bool {
+        let state = self.state();
+        state.known.source.is_none() && !state.first_is_accepted
+    }
+
+    /// Looks at what is mounted below the source. What was not seen there before is known from now on, and what was
+    /// mounted elsewhere since is known there. Blocks on the file system.
+    #[must_use]
+    pub fn look(&self, root: &SourceRoot) -> View {
+        if self.one_file_system {
+            return View::default();
+        }
+        let (mut points, mut known) = {
+            let mut state = self.state();
+            (state.mount_points(root), state.known.volumes.clone())
+        };
+        if points.is_empty() && known.is_empty() {
+            return View::default();
+        }
+        points.retain(|path, _| !self.is_excluded(path));
+        known.retain(|path, _| !self.is_excluded(path));
+        let mut view = View::default();
+        for path in points.keys().chain(known.keys()) {
+            if view.present.contains_key(path) {
+                continue;
+            }
+            // What is not a mount point any more by now, or cannot be opened, is not there.
+            let Ok(dir) = root.open_dir(path, OFlags::PATH) else {
+                continue;
+            };
+            let Ok(lasting) = Lasting::of(&dir) else {
+                continue;
+            };
+            let is_mount = lasting.is_mount.unwrap_or(points.contains_key(path));
+            if is_mount {
+                view.present.insert(path.clone(), lasting);
+                view.pins.push(dir);
+            }
+        }
+        view.gaps = Gaps::between(&known, &view.present);
+        let (present, gaps) = (&view.present, &view.gaps);
+        let known = &mut self.state().known.volumes;
+        known.retain(|path, _| present.contains_key(path) || gaps.around(path).is_some());
+        for (path, volume) in present {
+            if gaps.around(path).is_none() {
+                known.insert(path.clone(), *volume);
+            }
+        }
+        view
+    }
+
+    fn is_excluded(&self, path: &RelPath) -> bool {
+        let filter = self.filter.as_ref();
+        filter.is_some_and(|filter| filter.covers(path, Kind::Directory))
+    }
+
+    /// A comparison of everything got through: from now on these are the source and the target.
+    pub fn learn(&self, root: &SourceRoot, target: Option<&Path>) {
+        let target = target.and_then(lasting_at);
+        let known = &mut self.state().known;
+        known.source = Some(root.lasting());
+        known.target = target;
+    }
+
+    /// Whether something is known that the next start would not know; see [`keep`](Self::keep).
+    #[must_use]
+    pub fn has_news(&self) -> bool {
+        let state = self.state();
+        state.file.is_some() && state.known != state.kept
+    }
+
+    /// A person says that the source, what is mounted below it, and the target are right as they are. To be
+    /// [kept](Self::keep). Blocks on the file system.
+    pub fn accept(&self, root: &SourceRoot, target: Option<&Path>) {
+        let present = self.look(root).present;
+        let is_empty = root.is_empty().unwrap_or(false);
+        let mut state = self.state();
+        state.known = Known {
+            source: Some(root.lasting()),
+            target: target.and_then(lasting_at),
+            volumes: present,
+        };
+        state.accepted = Some(root.identity());
+        state.first_is_accepted = true;
+        state.empty_is_accepted = is_empty;
+    }
+
+    /// Has what is known outlive the process. Blocks on the file system.
+    ///
+    /// # Errors
+    /// It could not be written.
+    pub fn keep(&self) -> io::Result<()> {
+        let (file, known) = {
+            let state = self.state();
+            (state.file.clone(), state.known.clone())
+        };
+        let Some(file) = file else { return Ok(()) };
+        file.write(&known)?;
+        self.state().kept = known;
+        Ok(())
+    }
+}
+
+impl State {
+    /// Without a table only what is known is looked at.
+    fn mount_points(&mut self, root: &SourceRoot) -> BTreeMap<RelPath, Mounted> {
+        let Some(table) = &mut self.table else {
+            return BTreeMap::new();
+        };
+        let refreshed = table.refresh();
+        refreshed
+            .and_then(|()| table.below(root))
+            .unwrap_or_default()
+    }
+}
+
+fn lasting_at(path: &Path) -> Option<Lasting> {
+    File::open(path).and_then(|dir| Lasting::of(&dir)).ok()
+}
+
+/// Whether a first comparison that would remove so many of the entries at a remote is to wait for a person.
+///
+/// # Errors
+/// It is.
+pub fn check_first(deletions: u64, entries: u64) -> Result<(), Hold> {
+    if deletions > FEW && deletions > entries / 2 {
+        return Err(Hold::FirstContact { deletions, entries });
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_first_comparison_may_remove_a_few_entries_or_the_smaller_half() {
+        assert_eq!(check_first(100, 100), Ok(()));
+        assert_eq!(check_first(5000, 10_000), Ok(()));
+        let hold = check_first(101, 150).expect_err("most of it");
+        assert!(hold.to_string().contains("101 of 150"), "{hold}");
+    }
+}

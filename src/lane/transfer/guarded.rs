@@ -1,0 +1,230 @@
+//! What a job leaves alone: what is mounted below the source and is missing now, and a remote that a first comparison
+//! would empty.
+//!
+//! What is mounted is looked at before a batch is resolved, after it, and again before anything is deleted. The mount
+//! points are held open meanwhile, so that only a lazy unmount can take a file system away under a run. What is left
+//! alone fails as the mount point: so it is listed, tried again, and synced as a whole when the file system is back.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
+use rustix::fs::OFlags;
+
+use super::filtered::REFUSED;
+use super::{Transfer, on_disk};
+use crate::change::Extent;
+use crate::dirty::DirtyPath;
+use crate::fail_queue::Failure;
+use crate::lane::guard::check_first;
+use crate::lane::removal::Removal;
+use crate::lane::{End, VOLUME_MISSING};
+use crate::path::{RelPath, SourceRoot};
+use crate::resolve::Resolved;
+use crate::rsync::rules::{Effect, rule_below};
+use crate::rsync::{Exit, Names, RefusedForm, RunKind, args, judge};
+
+/// What is to be done with paths.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Deed {
+    /// They are sent, as what they are.
+    Send,
+    /// They are compared with all their content; rules keep what is missing below them.
+    Compare,
+    /// They are removed with all their content.
+    Remove,
+}
+
+impl Transfer {
+    /// Takes another look at what is mounted, if anything is.
+    pub(super) async fn look_at_volumes(&mut self, root: &Arc<SourceRoot>) {
+        if self.view.is_empty() {
+            return;
+        }
+        let (guard, root) = (Arc::clone(&self.context.guard), Arc::clone(root));
+        if let Some(view) = on_disk(move || guard.look(&root)).await {
+            self.view.extend(view);
+        }
+    }
+
+    /// Takes out of a resolved batch what is to be left alone.
+    pub(super) fn leave_out(&mut self, root: &SourceRoot, resolved: &mut Resolved) {
+        if self.view.gaps.is_empty() {
+            return;
+        }
+        for list in [
+            &mut resolved.written,
+            &mut resolved.plain,
+            &mut resolved.large,
+            &mut resolved.partly_known,
+        ] {
+            *list = self.spared(root, std::mem::take(list), Deed::Send);
+        }
+        resolved.trees = self.spared(root, std::mem::take(&mut resolved.trees), Deed::Compare);
+        for list in [&mut resolved.gone, &mut resolved.hidden] {
+            *list = self.spared(root, std::mem::take(list), Deed::Remove);
+        }
+    }
+
+    /// The paths that need not be left alone; the others fail.
+    pub(super) fn spared(
+        &mut self,
+        root: &SourceRoot,
+        paths: Vec<DirtyPath>,
+        deed: Deed,
+    ) -> Vec<DirtyPath> {
+        if self.view.gaps.is_empty() {
+            return paths;
+        }
+        let mut rest = Vec::with_capacity(paths.len());
+        for dirty in paths {
+            let gaps = &self.view.gaps;
+            if let Some((at, gap)) = gaps.around(&dirty.path) {
+                let (at, words) = (at.clone(), gap.words());
+                self.leave(DirtyPath::now(at, Extent::Subtree), words);
+                continue;
+            }
+            if !gaps.is_below(&dirty.path) {
+                rest.push(dirty);
+                continue;
+            }
+            let is_kept = match deed {
+                Deed::Compare => false,
+                // Something else in place of a directory would be made way for.
+                Deed::Send => root.open_dir(&dirty.path, OFlags::PATH).is_err(),
+                Deed::Remove => true,
+            };
+            if is_kept {
+                let words = "a file system that was mounted below it is not mounted; what the remote has there is \
+                             kept until it is, or until `sersync resume --accept-source`";
+                self.leave(dirty, words.into());
+                continue;
+            }
+            if deed == Deed::Compare {
+                let below: Vec<_> = gaps
+                    .iter()
+                    .filter(|(at, _)| at.is_within(&dirty.path))
+                    .map(|(at, gap)| (at.clone(), gap.words()))
+                    .collect();
+                for (at, words) in below {
+                    self.leave(DirtyPath::now(at, Extent::Subtree), words);
+                }
+            }
+            rest.push(dirty);
+        }
+        rest
+    }
+
+    fn leave(&mut self, dirty: DirtyPath, message: String) {
+        let mut left = self.report.failed.iter();
+        if left.any(|(other, failure)| failure.exit == VOLUME_MISSING && other.path == dirty.path) {
+            return;
+        }
+        let exit = VOLUME_MISSING;
+        self.report.failed.push((dirty, Failure { exit, message }));
+    }
+
+    /// Makes trees equal. On what is mounted below the source nothing is removed by that, since a lazy unmount under the run
+    /// would show it the bare mount point. What is only at the receiver there is asked for; if the file system is still
+    /// there then, exactly that is removed.
+    pub(super) async fn compare_trees(
+        &mut self,
+        root: &Arc<SourceRoot>,
+        trees: Vec<DirtyPath>,
+        delete: bool,
+    ) {
+        let parts = trees.iter().flat_map(|tree| self.view.parts_of(&tree.path));
+        let parts: Vec<RelPath> = parts.filter(|_| delete).collect();
+        self.rules = parts
+            .iter()
+            .map(|part| rule_below(Effect::Protect, part))
+            .collect();
+        self.run_list(root, RunKind::Tree { delete }, trees).await;
+        self.rules.clear();
+        if parts.is_empty() || self.report.end != End::Reached {
+            return;
+        }
+        let kind = RunKind::List { recursive: true };
+        let asked = self.ask(root, kind, Vec::new(), args::list(&parts), &parts);
+        let removed = match asked.await {
+            Ok(found) => {
+                let removal = Removal::pick(found, None, None);
+                self.carry_out(root, &removal, &BTreeSet::new()).await
+            }
+            Err(failure) => Err(failure),
+        };
+        let Err(failure) = removed else { return };
+        if failure.exit == REFUSED && self.report.end == End::Reached {
+            self.report.end = End::Refused(RefusedForm::DeleteInTrees);
+        }
+        let parts = parts.into_iter();
+        let parts = parts.map(|part| DirtyPath::now(part, Extent::Subtree));
+        self.not_removed(parts.collect(), failure);
+    }
+
+    /// Removes missing names of which the directories cannot be listed, as the file system may go meanwhile.
+    pub(super) async fn delete_on_volumes(&mut self, root: &Arc<SourceRoot>, gone: Vec<DirtyPath>) {
+        if self.report.end != End::Reached {
+            self.report.again.extend(gone);
+        } else if !gone.is_empty() {
+            self.delete_filtered(root, gone, Vec::new()).await;
+        }
+    }
+
+    /// After a comparison of everything, it is known what the remote is equal to.
+    pub(super) async fn learn(&mut self, root: &Arc<SourceRoot>) {
+        let guard = &self.context.guard;
+        if self.has_compared_everything && self.report.end == End::Reached {
+            guard.learn(root, self.context.local_target());
+        }
+        if !guard.has_news() {
+            return;
+        }
+        let guard = Arc::clone(guard);
+        if let Some(Err(error)) = on_disk(move || guard.keep()).await {
+            let remote = self.context.remote.target.to_string();
+            tracing::warn!(
+                SERSYNC_REMOTE = remote,
+                "what {remote} was equal to cannot be kept for the next start: {error}"
+            );
+        }
+    }
+
+    /// Whether a comparison of everything may remove what it would: the first one is tried without doing anything.
+    /// `false` puts an end to the job.
+    pub(super) async fn foresee(&mut self, root: &SourceRoot) -> bool {
+        if !self.context.guard.is_first_contact() {
+            return true;
+        }
+        let listed = [RelPath::root()];
+        let Some(ended) = self
+            .child(root, RunKind::Foresee, args::list(&listed))
+            .await
+        else {
+            return false;
+        };
+        let stats = ended.stats;
+        if matches!(ended.exit, Exit::Code(0 | 23..=25)) {
+            // The root itself is no entry.
+            let there = stats.listed.saturating_sub(stats.made + 1) + stats.deleted;
+            let checked = check_first(stats.deleted, there);
+            return checked
+                .map_err(|hold| self.report.end = End::Held(hold))
+                .is_ok();
+        }
+        let names = Names {
+            listed: &listed,
+            root: &self.context.source,
+            target: &self.context.remote.target,
+        };
+        let kind = RunKind::Tree { delete: true };
+        let outcome = judge(kind, &ended, &names);
+        self.account(kind, &ended.exit, outcome, Vec::new());
+        // What cannot be foreseen is tried again, and not done.
+        if self.report.end == End::Reached {
+            let exit = ended.exit.code();
+            let message = ended.exit.to_string();
+            self.report.end = End::Unreachable(Failure { exit, message });
+        }
+        false
+    }
+}
