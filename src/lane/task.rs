@@ -242,6 +242,7 @@ impl LaneTask {
             self.halt.cancel.cancel();
             self.drain().await;
         }
+        self.state.keep_removals(Instant::now());
         self.keep().await;
         self.context.hang_up().await;
         news::ended(&self.name, self.state.pending());
