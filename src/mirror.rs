@@ -14,6 +14,7 @@ use tracing::{error, warn};
 
 use crate::config::{MirrorConfig, RemoteConfig};
 use crate::control::{Board, FailedPath, MirrorSnapshot, Scope};
+use crate::filter::Filter;
 use crate::lane::Settled;
 use crate::lane::verify::Verified;
 use crate::message_id as id;
@@ -101,6 +102,8 @@ pub enum Question {
     Pause(oneshot::Sender<()>),
     /// Go on.
     Resume,
+    /// Another filter holds from now on, where one did before.
+    Filter(Arc<Filter>),
     /// Wait until what has changed by now is at the remotes.
     Flush(oneshot::Sender<Settled>),
     /// Compare this with the remotes; answered when it is equal.
@@ -234,6 +237,7 @@ impl MirrorTask {
                 let meant = self.meant(message.scope);
                 self.paused.retain(|number| !meant.contains(number));
             }
+            Question::Filter(filter) => self.config.filter = Some(filter),
             Question::Flush(reply) | Question::Resync(_, reply) => {
                 let _ = reply.send(held());
             }

@@ -20,6 +20,7 @@ use crate::change::Extent;
 use crate::config::Removals;
 use crate::dirty::{DirtyPath, Route};
 use crate::fail_queue::Failure;
+use crate::filter::Filter;
 use crate::path::{RelPath, SourceRoot};
 use crate::resolve::{Resolved, Rules, directories, present, resolve};
 use crate::rsync::{
@@ -64,8 +65,10 @@ pub async fn execute(
         ..Report::default()
     };
     let grouped = BTreeSet::new();
+    let filter = filtered::with_excludes(context.filter.as_ref(), &excludes);
     let mut transfer = Transfer {
         context,
+        filter,
         route,
         beside,
         excludes,
@@ -101,6 +104,8 @@ pub async fn execute(
 
 struct Transfer {
     context: Arc<Context>,
+    /// What is not mirrored, or not touched by this job.
+    filter: Option<Arc<Filter>>,
     route: Route,
     /// See [`Job::beside`].
     beside: Vec<(Route, Batch)>,
@@ -131,6 +136,7 @@ impl Transfer {
             whole_groups: params.hard_links(),
             one_file_system: params.one_file_system(),
             filter: self.context.filter.clone(),
+            hides: self.context.hides.clone(),
         };
         on_disk(move || resolve(&root, paths, &links, rules)).await
     }
@@ -203,6 +209,7 @@ impl Transfer {
         }
         self.send_root_alone(root, &mut written).await;
         self.send_root_alone(root, &mut plain).await;
+        self.send_directories(root, &mut written, &mut plain).await;
         let delicate = self.take_delicate(&mut written, &mut plain);
         self.send_delicate(root, delicate).await;
         for (ignore_times, paths) in [(true, written), (false, plain)] {
@@ -312,7 +319,10 @@ impl Transfer {
             return Ok((all(), failure(0, why.into())));
         }
         let kind = RunKind::Send { ignore_times: true };
-        let Some(ended) = self.child(root, kind, args::list(&listed)).await else {
+        self.rules.extend(self.directories_alone());
+        let ended = self.child(root, kind, args::list(&listed)).await;
+        self.rules.clear();
+        let Some(ended) = ended else {
             return Err(failure(-1, "it was stopped".into()));
         };
         let names = Names {
@@ -372,7 +382,7 @@ impl Transfer {
                     self.learn_exact_times(&root, &trees).await;
                 }
                 let delete = self.context.compares_with_deletion() && self.forms.delete_in_trees;
-                if let Some(filter) = self.context.filter.clone() {
+                if let Some(filter) = self.filter.clone() {
                     return self.compare_filtered(&root, trees, filter, delete).await;
                 }
                 self.run_list(&root, RunKind::Tree { delete }, trees).await;

@@ -16,7 +16,8 @@
 //!
 //! The figures of the project (milliseconds, runs, bytes) are printed and belong to `make bench`. What is asserted
 //! here is that trees end equal, within bounds that a slow shared machine keeps. `--nocapture` shows the figures;
-//! `SERSYNC_RANDOM_SECONDS` and `SERSYNC_RANDOM_SEED` steer the random operations.
+//! `SERSYNC_RANDOM_SECONDS` and `SERSYNC_RANDOM_SEED` steer the random operations, `SERSYNC_PATTERN_CASES` how many lists of
+//! patterns are compared with rsync.
 
 mod bus;
 mod confxml;
@@ -39,6 +40,7 @@ mod isolation;
 mod kinds;
 mod oldface;
 mod overrides;
+mod patterns;
 mod plugins;
 mod random;
 mod safety;
