@@ -46,5 +46,6 @@ mod random;
 mod safety;
 mod signals;
 mod ssh;
+mod stock;
 mod switches;
 mod writes;
