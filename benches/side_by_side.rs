@@ -29,6 +29,7 @@ mod side_by_side {
     pub mod report;
     pub mod results;
     pub mod scenario;
+    pub mod sshd;
     pub mod tool;
 
     // The same stage as that of the demonstration.

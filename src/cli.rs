@@ -29,6 +29,8 @@ pub mod exit {
     pub const NOT_ALLOWED: u8 = 77;
     /// The configuration is wrong: a restart does not help.
     pub const CONFIG: u8 = 78;
+    /// Ctrl-C ended the waiting: what was asked for goes on.
+    pub const INTERRUPTED: u8 = 130;
 }
 
 /// Mirrors directory trees to rsync remotes as they change.

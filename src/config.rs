@@ -15,7 +15,9 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::filter::Filter;
+use rustix::fs::{Mode, OFlags};
+
+use crate::filter::{Filter, Rule};
 
 mod calendar;
 mod command_line;
@@ -169,12 +171,21 @@ pub struct RemoteConfig {
 /// `<filter>`: what is not mirrored.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct FilterConfig {
-    /// Regular expressions in the original's dialect, as written.
-    pub excludes: Vec<String>,
+    /// The rules, in the order of the file.
+    pub rules: Vec<Rule>,
     /// Where each of them stands.
-    pub positions: Vec<Position>,
+    pub places: Vec<RulePlace>,
     /// All of them, compiled.
     pub compiled: Arc<Filter>,
+}
+
+/// Where a rule stands.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RulePlace {
+    /// The file of `excludeFrom`; `None` for the configuration itself.
+    pub file: Option<PathBuf>,
+    /// Where in it.
+    pub position: Position,
 }
 
 /// `<crontab>`: full pushes by the clock.
@@ -302,7 +313,7 @@ impl Config {
 
 fn read_file(path: &Path) -> io::Result<Vec<u8>> {
     let mut bytes = Vec::new();
-    File::open(path)?
+    open_file(path)?
         .take(MAX_FILE_BYTES + 1)
         .read_to_end(&mut bytes)?;
     if bytes.len() as u64 > MAX_FILE_BYTES {
@@ -311,6 +322,20 @@ fn read_file(path: &Path) -> io::Result<Vec<u8>> {
         )));
     }
     Ok(bytes)
+}
+
+/// A FIFO would have its reader wait for a writer for ever, and a device may have no end.
+fn open_file(path: &Path) -> io::Result<File> {
+    let flags = OFlags::RDONLY | OFlags::CLOEXEC | OFlags::NONBLOCK | OFlags::NOCTTY;
+    let file = File::from(rustix::fs::open(path, flags, Mode::empty())?);
+    let kind = file.metadata()?.file_type();
+    if kind.is_dir() {
+        return Err(io::Error::other("it is a directory"));
+    }
+    if !kind.is_file() {
+        return Err(io::Error::other("it is no regular file"));
+    }
+    Ok(file)
 }
 
 /// A word of the user's for a message: in backquotes, on one line, not too long.

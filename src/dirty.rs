@@ -165,6 +165,19 @@ impl DirtySet {
             || self.subtree_above(path).is_some()
     }
 
+    /// The entries that were seen to be removed, which no comparison finds out again.
+    pub fn removals(&self) -> impl Iterator<Item = DirtyPath> + '_ {
+        let removed = self.entries.iter().filter(|(_, entry)| entry.removed);
+        removed.map(|(path, entry)| DirtyPath {
+            path: path.clone(),
+            extent: entry.extent,
+            written: entry.written,
+            since: entry.since,
+            tries: entry.tries,
+            removed: true,
+        })
+    }
+
     /// A change came in at `now`.
     pub fn insert(&mut self, change: Change, now: Instant) {
         let due = self.due(&change, now);

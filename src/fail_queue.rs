@@ -125,6 +125,9 @@ impl FailQueue {
                 .paths
                 .range(path..)
                 .take_while(|(other, _)| other.is_within(path))
+                // Where some removals are to be carried out and others are not, a comparison of everything carries out
+                // none.
+                .filter(|(_, failed)| !failed.removed || !path.is_root())
                 .map(|(other, _)| other.clone())
                 .collect();
             for other in below {
@@ -288,6 +291,24 @@ mod tests {
         queue.on_synced(&dirty("d", Extent::Subtree).path, Extent::Subtree);
         let left: Vec<String> = queue.iter().map(|(path, _)| path.to_string()).collect();
         assert_eq!(left, ["d.x", "e"]);
+    }
+
+    #[test]
+    fn a_comparison_of_everything_leaves_what_was_seen_to_be_removed() {
+        let mut queue = FailQueue::new(PERIOD);
+        for (name, removed) in [("a", true), ("b", false), ("d/a", true)] {
+            let dirty = DirtyPath {
+                removed,
+                ..dirty(name, Extent::Entry)
+            };
+            queue.on_failed(&dirty, failure(), Instant::now());
+        }
+        queue.on_synced(&RelPath::root(), Extent::Subtree);
+        let left: Vec<String> = queue.iter().map(|(path, _)| path.to_string()).collect();
+        assert_eq!(left, ["a", "d/a"]);
+        queue.on_synced(&dirty("d", Extent::Subtree).path, Extent::Subtree);
+        queue.on_synced(&dirty("a", Extent::Entry).path, Extent::Entry);
+        assert!(queue.is_empty());
     }
 
     #[test]

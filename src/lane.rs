@@ -155,6 +155,22 @@ impl LaneState {
         }
     }
 
+    /// The lane ends. The next start compares everything, but what was seen to be removed by a means whose switch is on
+    /// looks like what must stay then: as far as it is still owed, it is kept with what failed.
+    pub fn keep_removals(&mut self, now: Instant) {
+        let suspects = self.suspects.iter().flatten();
+        let suspects = suspects.filter(|dirty| dirty.removed).cloned();
+        let owed: Vec<DirtyPath> = self.dirty.removals().chain(suspects).collect();
+        for dirty in owed {
+            let message = "its removal was owed when the service ended or read its file again";
+            let failure = Failure {
+                exit: -1,
+                message: message.into(),
+            };
+            self.failed.on_failed(&dirty, failure, now);
+        }
+    }
+
     /// What became otherwise in the fail queue since the last call, for its saved form.
     pub fn take_lines(&mut self, clock: Clock) -> Vec<Line> {
         let touched = self.failed.take_touched().into_iter();

@@ -15,6 +15,7 @@ use tracing::{error, warn};
 use crate::config::{MirrorConfig, RemoteConfig};
 use crate::control::{Board, FailedPath, MirrorSnapshot, Scope};
 use crate::fail_log::FailLog;
+use crate::filter::Filter;
 use crate::lane::Settled;
 use crate::lane::guard::Guard;
 use crate::lane::verify::Verified;
@@ -149,6 +150,8 @@ pub enum Question {
     Resume,
     /// The source is right as it is; answered when that is known, or with why it cannot be.
     AcceptSource(oneshot::Sender<Result<(), String>>),
+    /// Another filter holds from now on, where one did before.
+    Filter(Arc<Filter>),
     /// Wait until what has changed by now is at the remotes.
     Flush(oneshot::Sender<Settled>),
     /// Compare this with the remotes; answered when it is equal.
@@ -291,6 +294,7 @@ impl MirrorTask {
             Question::AcceptSource(reply) => {
                 let _ = reply.send(Err("the source is not there".into()));
             }
+            Question::Filter(filter) => self.config.filter = Some(filter),
             Question::Flush(reply) | Question::Resync(_, reply) => {
                 let _ = reply.send(held());
             }

@@ -47,8 +47,8 @@ pub struct Resolved {
     pub beyond: Vec<DirtyPath>,
     /// Not mirrored: neither to be sent nor to be deleted.
     pub excluded: Vec<DirtyPath>,
-    /// Directories that are not mirrored, where anything else of their name would be: what is none at the receiver is
-    /// gone.
+    /// Not mirrored, where something of another kind would be under their name: directories that would be mirrored if
+    /// they were none, or the other way round. What is of the other kind at the receiver is gone.
     pub hidden: Vec<DirtyPath>,
     /// Longer than rsync can take.
     pub too_long: Vec<DirtyPath>,
@@ -118,6 +118,8 @@ pub struct Rules {
     pub one_file_system: bool,
     /// What is not mirrored.
     pub filter: Option<Arc<Filter>>,
+    /// What rsync excludes by itself. Being given a list, it does not ask in which directories the names are.
+    pub hides: Option<Arc<Filter>>,
 }
 
 /// Looks at every path of a batch. Blocks on the file system. Other names of files with hard links join the batch.
@@ -177,8 +179,7 @@ struct Resolver<'a> {
 impl Resolver<'_> {
     fn resolve(&mut self, dirty: DirtyPath) {
         if dirty.path.as_bytes().len() > LONGEST_LISTED {
-            let filter = self.rules.filter.as_ref();
-            if filter.is_some_and(|filter| filter.covers(&dirty.path, Kind::Other)) {
+            if self.is_hidden(&dirty.path) || self.is_excluded_anyway(&dirty.path) {
                 return self.resolved.excluded.push(dirty);
             }
             self.resolved.too_long.push(dirty);
@@ -307,8 +308,15 @@ impl Resolver<'_> {
     }
 
     fn is_hidden(&self, path: &RelPath) -> bool {
+        let filters = [&self.rules.filter, &self.rules.hides];
+        let mut filters = filters.into_iter().flatten();
+        filters.any(|filter| filter.hides(path))
+    }
+
+    /// Whether nothing of this name is mirrored.
+    fn is_excluded_anyway(&self, path: &RelPath) -> bool {
         let filter = self.rules.filter.as_ref();
-        filter.is_some_and(|filter| filter.hides(path))
+        filter.is_some_and(|filter| filter.excludes_any(path))
     }
 
     fn is_excluded(&self, path: &RelPath, kind: Kind) -> bool {
@@ -317,7 +325,7 @@ impl Resolver<'_> {
     }
 
     fn gone(&mut self, dirty: DirtyPath) {
-        if self.is_excluded(&dirty.path, Kind::Other) {
+        if self.is_excluded_anyway(&dirty.path) {
             return self.resolved.excluded.push(dirty);
         }
         if self.seen.insert(dirty.path.clone()) {
@@ -331,7 +339,7 @@ impl Resolver<'_> {
         }
         let kind = FileType::from_raw_mode(stat.st_mode);
         if self.is_excluded(&dirty.path, Kind::directory_if(kind == FileType::Directory)) {
-            let list = if self.is_excluded(&dirty.path, Kind::Other) {
+            let list = if self.is_excluded_anyway(&dirty.path) {
                 &mut self.resolved.excluded
             } else {
                 &mut self.resolved.hidden

@@ -5,8 +5,8 @@
 
 use std::io;
 use std::path::PathBuf;
-use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use tokio::sync::mpsc;
 
@@ -54,7 +54,14 @@ pub struct Watching {
     /// A number in it is a question; the watcher's thread sees its hanging up as the end.
     line: std::os::fd::OwnedFd,
     gauges: Arc<Gauges>,
+    next_filter: NextFilter,
 }
+
+/// A filter that is to take the place of another.
+type NextFilter = Arc<Mutex<Option<Arc<Filter>>>>;
+
+/// No question: it has the watcher's thread look for what was left for it.
+const LOOK: u64 = u64::MAX;
 
 impl Watching {
     /// Asks the watcher to tell, by [`WatchEvent::Reached`] with this number, when everything has been told that had
@@ -66,6 +73,18 @@ impl Watching {
         // A pipe takes eight bytes as one.
         rustix::io::write(&self.line, &number.to_ne_bytes())?;
         Ok(())
+    }
+
+    /// Has another filter hold from now on. Of what only the one before excluded, the watcher tells by itself.
+    pub fn refilter(&self, filter: Arc<Filter>) {
+        let mut next = self
+            .next_filter
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
+        *next = Some(filter);
+        drop(next);
+        // If too many questions wait, the thread looks as soon as it reads them.
+        let _ = self.ask(LOOK);
     }
 
     /// What it says of itself.

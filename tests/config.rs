@@ -12,6 +12,7 @@ use std::process::Command;
 use std::time::Duration;
 
 use sersync::config::{Config, Schedule, Target};
+use sersync::filter::Rule;
 
 const EXIT_CONFIG: i32 = 78;
 
@@ -257,8 +258,13 @@ fn a_filter_is_compiled_for_every_mirror_and_knows_where_its_expressions_stand()
     let loaded = Config::load(&fixtures().join("good/filter.xml")).expect("the file is valid");
     let config = loaded.config;
     let filter = config.filter.expect("it is on");
-    assert_eq!(filter.excludes, [r"(.*)\.svn", "cache/"]);
-    let lines: Vec<usize> = filter.positions.iter().map(|place| place.line).collect();
+    let rules = [r"(.*)\.svn", "cache/"].map(|text| Rule::Expression(text.into()));
+    assert_eq!(filter.rules, rules);
+    let lines: Vec<usize> = filter
+        .places
+        .iter()
+        .map(|place| place.position.line)
+        .collect();
     assert_eq!(lines, [4, 5]);
     assert!(
         config
@@ -306,5 +312,77 @@ fn check_says_of_a_path_whether_it_is_mirrored_and_which_rule_says_no() {
         let stdout = String::from_utf8(output.stdout).expect("messages are UTF-8");
         assert_eq!(without_directory(&stdout, &file), expected);
         assert_eq!(output.status.code(), Some(status), "{path}");
+    }
+}
+
+/// What `check --path` says in a file of its own, and its exit code.
+fn said_of(path: &str, file: &Path) -> (String, i32) {
+    let output = Command::new(env!("CARGO_BIN_EXE_sersync"))
+        .args(["check", "--path", path])
+        .arg(file)
+        .output()
+        .expect("the program starts");
+    let stdout = String::from_utf8(output.stdout).expect("messages are UTF-8");
+    let code = output.status.code().expect("it exits");
+    (without_directory(&stdout, file), code)
+}
+
+#[test]
+fn check_names_the_pattern_and_the_line_of_a_file_of_patterns() {
+    let directory = tempfile::tempdir().expect("a temporary directory");
+    let at = |name: &str| directory.path().join(name);
+    fs::write(at("patterns"), b"# build\n+ /keep.o\n*.o\r\n\n/out/\n").expect("a file");
+    let xml = format!(
+        r#"<head><filter start="true"><include pattern="*.php"/><exclude pattern="/www/*"/>
+        <excludeFrom path="{}"/></filter><sersync><localpath watch="/data">
+        <remote ip="h" name="m"/><remote ip="h" name="n" params="-a --exclude=/other"/></localpath></sersync></head>"#,
+        at("patterns").display()
+    );
+    fs::write(at("f.xml"), xml).expect("a file");
+    let not = |path: &str, rule: &str| (format!("{path} is not mirrored: the pattern {rule}\n"), 1);
+    for (path, expected) in [
+        ("/data/www/x", not("/data/www/x", "`/www/*` at f.xml:1:63 excludes it")),
+        ("/data/a.o", not("/data/a.o", "`*.o` at patterns:3 excludes it")),
+        ("/data/out/x", not("/data/out/x", "`/out/` at patterns:5 excludes /data/out")),
+        (
+            "/data/keep.o",
+            ("/data/keep.o is mirrored to h::m\n/data/keep.o is mirrored to h::n\n".into(), 0),
+        ),
+        (
+            "/data/other/x",
+            (
+                "/data/other/x is mirrored to h::m\n/data/other/x is not mirrored to h::n: the pattern `/other` in its `params` excludes /data/other\n".into(),
+                0,
+            ),
+        ),
+    ] {
+        assert_eq!(said_of(path, &at("f.xml")), expected);
+    }
+    fs::write(at("patterns"), b"a\n[b\n").expect("a file");
+    let error = Config::load(&at("f.xml"))
+        .expect_err("a bad pattern")
+        .to_string();
+    assert!(
+        error.contains("line 2 of") && error.contains("`[b`"),
+        "{error}"
+    );
+    fs::remove_file(at("patterns")).expect("a file");
+    let error = Config::load(&at("f.xml")).expect_err("no file").to_string();
+    assert!(error.contains("failed to read"), "{error}");
+}
+
+#[test]
+fn what_is_no_regular_file_is_refused_and_not_waited_for() {
+    let directory = tempfile::tempdir().expect("a temporary directory");
+    let fifo = directory.path().join("fifo.xml");
+    let made = Command::new("mkfifo").arg(&fifo).status();
+    assert!(made.expect("mkfifo starts").success());
+    for (file, reason) in [
+        (fifo.as_path(), "it is no regular file"),
+        (directory.path(), "it is a directory"),
+        (Path::new("/dev/zero"), "it is no regular file"),
+    ] {
+        let error = Config::load(file).expect_err("no file").to_string();
+        assert!(error.contains(reason), "{error}");
     }
 }

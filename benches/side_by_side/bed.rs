@@ -12,6 +12,7 @@ use super::compare::{Awaited, Expected, first_difference};
 use super::confxml::Remote;
 use super::pace;
 use super::receiver::Receiver;
+use super::sshd::Sshd;
 use super::tool::{Kind, Tool};
 
 /// A result that did not come within [`LIMIT`].
@@ -43,13 +44,14 @@ pub enum Dead {
     Silent,
 }
 
-/// The fields are dropped in this order: the tool, the daemon, the directory.
+/// The fields are dropped in this order: the tool, the daemon, the directory, what else listens.
 pub struct Bed {
     pub tool: Tool,
     pub receiver: Receiver,
     replicas: Vec<PathBuf>,
     directory: TempDir,
     _silent: Option<TcpListener>,
+    _sshd: Option<Sshd>,
 }
 
 impl Bed {
@@ -98,6 +100,30 @@ impl Bed {
             receiver,
             directory,
             _silent: silent,
+            _sshd: None,
+        };
+        bed.come_to_rest()?;
+        Ok(bed)
+    }
+
+    /// Starts sersync with one remote over ssh.
+    pub fn start_over_ssh() -> io::Result<Self> {
+        let directory = tempfile::Builder::new()
+            .prefix("sersync-bench-")
+            .tempdir()?;
+        let source = directory.path().join("source");
+        fs::create_dir(&source)?;
+        fs::write(source.join("constant"), "always here\n")?;
+        let receiver = Receiver::start_in(directory.path(), &["replica"])?;
+        let replica = receiver.module("replica");
+        let sshd = Sshd::start_in(directory.path())?;
+        let mut bed = Self {
+            tool: Tool::start_over_ssh(directory.path(), &source, &replica, &sshd)?,
+            replicas: vec![replica],
+            receiver,
+            directory,
+            _silent: None,
+            _sshd: Some(sshd),
         };
         bed.come_to_rest()?;
         Ok(bed)

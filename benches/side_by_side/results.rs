@@ -9,6 +9,8 @@ use super::tool::Kind;
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Series {
     Single,
+    SshSingle,
+    SshFactor,
     StormEqual,
     StormCpu,
     StormRuns,
@@ -62,8 +64,8 @@ pub struct Row {
 }
 
 /// All rows, in the order of the table.
-pub const ROWS: [Row; 21] = {
-    use Scenario::{Append, FanOut, Idle, Outage, Prune, Single, Storm};
+pub const ROWS: [Row; 24] = {
+    use Scenario::{Append, FanOut, Idle, Outage, Prune, Single, Ssh, Storm};
     use Unit::{CpuSeconds, Factor, Mebibytes, PerMinute};
     [
         seconds(Single, Series::Single, "visible after, median"),
@@ -71,6 +73,12 @@ pub const ROWS: [Row; 21] = {
             statistic: Statistic::Percentile99,
             ..seconds(Single, Series::Single, "visible after, 99th percentile")
         },
+        seconds(Ssh, Series::SshSingle, "visible after, median"),
+        Row {
+            statistic: Statistic::Percentile99,
+            ..seconds(Ssh, Series::SshSingle, "visible after, 99th percentile")
+        },
+        row(Ssh, Series::SshFactor, Factor, "  compared with a daemon"),
         seconds(Storm, Series::StormEqual, "equal after the last write"),
         row(Storm, Series::StormCpu, CpuSeconds, "CPU time"),
         runs(Storm, Series::StormRuns, "rsync runs"),

@@ -11,6 +11,7 @@ use super::options::Options;
 use super::pace;
 use super::report::{self, Machine};
 use super::results::Results;
+use super::sshd::Sshd;
 use super::tool::Kind;
 
 mod changes;
@@ -23,6 +24,8 @@ mod trees;
 pub enum Scenario {
     /// Single changes, 0.2 s apart.
     Single,
+    /// The same over ssh.
+    Ssh,
     /// 5 000 small files at once, then `rm -rf` of them.
     Storm,
     /// A log that grows 50 times a second.
@@ -39,8 +42,9 @@ pub enum Scenario {
 
 impl Scenario {
     /// In the order of the table.
-    pub const ALL: [Self; 7] = [
+    pub const ALL: [Self; 8] = [
         Self::Single,
+        Self::Ssh,
         Self::Storm,
         Self::Append,
         Self::Prune,
@@ -53,6 +57,7 @@ impl Scenario {
     pub fn title(self) -> &'static str {
         match self {
             Self::Single => "Single changes, 0.2 s apart",
+            Self::Ssh => "Single changes over ssh",
             Self::Storm => "5 000 files of 1 KiB in 100 directories at once",
             Self::Append => "A file appended 50 times a second for 8 s",
             Self::Prune => "10 000 of 20 000 directories removed",
@@ -71,7 +76,11 @@ impl Scenario {
     fn parties(self, tools: &[Kind]) -> Vec<Vec<Kind>> {
         let alone = tools.iter().map(|&tool| vec![tool]);
         match self {
-            Self::FanOut => alone.filter(|party| party == &[Kind::Sersync]).collect(),
+            Self::Ssh if !Sshd::is_installed() => {
+                eprintln!("sshd is not installed, so nothing goes over ssh");
+                Vec::new()
+            }
+            Self::FanOut | Self::Ssh => alone.filter(|party| party == &[Kind::Sersync]).collect(),
             Self::Idle => vec![
                 tools
                     .iter()
@@ -87,6 +96,7 @@ impl Scenario {
         let one = match self {
             Self::Idle => return idle::measure(party, results),
             Self::Single => changes::single,
+            Self::Ssh => changes::over_ssh,
             Self::Storm => trees::storm,
             Self::Append => changes::append,
             Self::Prune => trees::prune,

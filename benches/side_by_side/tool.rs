@@ -15,6 +15,7 @@ use super::plain;
 use super::processes;
 use super::receiver::{Receiver, USER};
 use super::service::Service;
+use super::sshd::Sshd;
 
 /// A tool with its settings.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, ValueEnum)]
@@ -117,19 +118,7 @@ impl Tool {
                 command.arg("-nodaemon").arg(settings).stdin(Stdio::null());
                 command
             }
-            Kind::Sersync => {
-                let configuration = directory.join("confxml.xml");
-                fs::write(&configuration, confxml(source, remotes, receiver))?;
-                let mut command = meter.command(env!("CARGO_BIN_EXE_sersync"))?;
-                command
-                    .arg("run")
-                    .arg("--config")
-                    .arg(configuration)
-                    .args(["--bus", "none", "--state-dir"])
-                    .arg(directory.join("state"))
-                    .stdin(Stdio::null());
-                command
-            }
+            Kind::Sersync => sersync(&meter, directory, &confxml(source, remotes, receiver))?,
         };
         let service = Service::start(&mut command, &log)?;
         Ok(Self {
@@ -138,6 +127,35 @@ impl Tool {
             meter,
             log,
             changes,
+        })
+    }
+
+    /// Starts sersync on `source` with its replica in the directory `replica`, which an sshd leads to.
+    pub fn start_over_ssh(
+        directory: &Path,
+        source: &Path,
+        replica: &Path,
+        sshd: &Sshd,
+    ) -> io::Result<Self> {
+        let xml = format!(
+            r#"<head><sersync><localpath watch="{}"><remote ip="127.0.0.1" name="{}"/></localpath><rsync>
+            <commonParams params="-a"/><userDefinedPort start="true" port="{}"/>
+            <ssh start="true" identity="{}" knownHosts="{}"/></rsync></sersync></head>"#,
+            source.display(),
+            replica.display(),
+            sshd.port(),
+            sshd.identity().display(),
+            sshd.known_hosts().display(),
+        );
+        let meter = Meter::new();
+        let log = directory.join("tool.log");
+        let service = Service::start(&mut sersync(&meter, directory, &xml)?, &log)?;
+        Ok(Self {
+            kind: Kind::Sersync,
+            service,
+            meter,
+            log,
+            changes: None,
         })
     }
 
@@ -185,6 +203,20 @@ impl Tool {
     pub fn wake_ups(&self) -> io::Result<u64> {
         processes::wake_ups(self.service.pid())
     }
+}
+
+fn sersync(meter: &Meter, directory: &Path, xml: &str) -> io::Result<Command> {
+    let configuration = directory.join("confxml.xml");
+    fs::write(&configuration, xml)?;
+    let mut command = meter.command(env!("CARGO_BIN_EXE_sersync"))?;
+    command
+        .arg("run")
+        .arg("--config")
+        .arg(configuration)
+        .args(["--bus", "none", "--state-dir"])
+        .arg(directory.join("state"))
+        .stdin(Stdio::null());
+    Ok(command)
 }
 
 fn url(receiver: &Receiver, module: &str) -> String {

@@ -5,10 +5,11 @@ use std::io::{self, Write};
 use std::os::unix::ffi::OsStrExt as _;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
+use std::sync::Arc;
 
 use super::exit;
-use crate::config::{Config, FilterConfig, MirrorConfig, Target};
-use crate::filter::Kind;
+use crate::config::{Config, FilterConfig, MirrorConfig, RemoteConfig, RulePlace, Target};
+use crate::filter::{Filter, Kind};
 use crate::path::{RelPath, escaped};
 
 /// Checks `file`: problems go to standard error, one line each, and after them what will differ from the original if
@@ -26,7 +27,7 @@ pub fn run(file: &Path) -> ExitCode {
     })
 }
 
-/// Says whether `path` is mirrored: to which targets, or by which expression it is not. Exit status 0, 1 or 78.
+/// Says whether `path` is mirrored: to which targets, or by which rule it is not. Exit status 0, 1 or 78.
 #[must_use]
 pub fn path(file: &Path, path: &Path) -> ExitCode {
     show(file, false, |config, out| {
@@ -44,7 +45,7 @@ pub fn path(file: &Path, path: &Path) -> ExitCode {
         if let Some(filter) = &config.filter
             && let Some(excluded) = filter.compiled.reason(&below, kind)
         {
-            let rule = rule(file, filter, excluded.expression);
+            let rule = rule(file, filter, excluded.rule);
             let entry = mirror.source.join(excluded.entry.as_path());
             if excluded.entry == below {
                 writeln!(out, "{shown} is not mirrored: {rule} excludes it")?;
@@ -54,21 +55,46 @@ pub fn path(file: &Path, path: &Path) -> ExitCode {
             }
             return Ok(ExitCode::from(exit::FAILED));
         }
-        mirrored(mirror, &shown, out)?;
-        Ok(ExitCode::SUCCESS)
+        mirrored(mirror, &shown, (&below, kind), out)
     })
 }
 
-fn mirrored(mirror: &MirrorConfig, shown: &str, out: &mut dyn Write) -> io::Result<()> {
-    for remote in &mirror.remotes {
-        let unless = if remote.params.filtered() {
+/// To which targets it goes.
+fn mirrored(
+    mirror: &MirrorConfig,
+    shown: &str,
+    (below, kind): (&RelPath, Kind),
+    out: &mut dyn Write,
+) -> io::Result<ExitCode> {
+    let mut goes_nowhere = !mirror.remotes.is_empty();
+    for RemoteConfig { target, params, .. } in &mirror.remotes {
+        let rules = params.rules();
+        let reason = |rules: &Arc<Filter>| {
+            let excluded = rules.reason(below, kind)?;
+            Some((rules.rule(excluded.rule)?.to_string(), excluded.entry))
+        };
+        if let Some((rule, entry)) = rules.and_then(reason) {
+            let entry = mirror.source.join(entry.as_path());
+            let entry = escaped(entry.as_os_str().as_bytes()).to_string();
+            writeln!(
+                out,
+                "{shown} is not mirrored to {target}: {rule} in its `params` excludes {entry}"
+            )?;
+            continue;
+        }
+        goes_nowhere = false;
+        let unless = if params.filtered() && rules.is_none() {
             ", unless a filter option in its `params` excludes it"
         } else {
             ""
         };
-        writeln!(out, "{shown} is mirrored to {}{unless}", remote.target)?;
+        writeln!(out, "{shown} is mirrored to {target}{unless}")?;
     }
-    Ok(())
+    Ok(if goes_nowhere {
+        ExitCode::from(exit::FAILED)
+    } else {
+        ExitCode::SUCCESS
+    })
 }
 
 /// What stands there; for what does not exist, what the slash behind it says.
@@ -79,17 +105,22 @@ fn kind_of(absolute: &Path, given: &Path) -> Kind {
     Kind::directory_if(stands.map_or(says_directory, |found| found.is_dir()))
 }
 
+/// A rule, and where it stands.
 fn rule(file: &Path, filter: &FilterConfig, at: usize) -> String {
-    let place = filter
-        .positions
-        .get(at)
-        .map(|place| format!(":{}:{}", place.line, place.column));
-    format!(
-        "the expression `{}` at {}{}",
-        filter.excludes[at],
-        file.display(),
-        place.unwrap_or_default()
-    )
+    let place = filter.places.get(at).map(
+        |RulePlace {
+             file: other,
+             position,
+         }| {
+            let column = position.column;
+            match other {
+                // A pattern is the whole line there.
+                Some(other) => format!("{}:{}", other.display(), position.line),
+                None => format!("{}:{}:{column}", file.display(), position.line),
+            }
+        },
+    );
+    format!("{} at {}", filter.rules[at], place.unwrap_or_default())
 }
 
 /// Prints a drop-in for the unit of the instance: with it, systemd starts the service after the file systems of its

@@ -5,7 +5,7 @@
 
 use super::plugin::{self, PluginKind};
 use super::problem::{At, Problems};
-use super::xml::{CrontabXml, HeadXml, InotifyXml, SersyncXml, SwitchXml};
+use super::xml::{CrontabXml, HeadXml, InotifyXml, RsyncXml, SersyncXml, SwitchXml};
 
 /// Notes what will differ.
 pub(super) fn note(head: &HeadXml, problems: &mut Problems<'_>) {
@@ -90,8 +90,46 @@ fn note_sersync(sersync: &SersyncXml, filter: bool, problems: &mut Problems<'_>)
             "`path` becomes a record of what failed, with a command to try each by hand, and nothing runs it: each path is tried again by itself; as the packaged service, which may not write there, sersync keeps it in its state directory",
         );
     }
+    let time = sersync
+        .fail_log
+        .as_ref()
+        .and_then(|log| log.time_to_execute.as_ref());
+    if let Some(time) = time {
+        problems.note(
+            time.at,
+            "`timeToExecute` is the longest wait until a path that failed is tried again, the first tries come after seconds; the original ran its script so often",
+        );
+    }
+    if let Some(rsync) = &sersync.rsync {
+        note_rsync(rsync, problems);
+    }
     if let Some(crontab) = &sersync.crontab {
         note_crontab(crontab, filter, problems);
+    }
+}
+
+fn note_rsync(rsync: &RsyncXml, problems: &mut Problems<'_>) {
+    if let Some(params) = &rsync.common_params {
+        problems.note(
+            params.at,
+            "no shell sees `params`: they are split into words, and each option is checked; `--delete` is not needed, `inotify` says what is deleted",
+        );
+    }
+    if let Some(timeout) = rsync
+        .timeout
+        .as_ref()
+        .filter(|timeout| !is_on(Some(&timeout.switch)))
+    {
+        problems.note(
+            timeout.switch.at,
+            "with `timeout` off a transfer that stands still is ended after 300 seconds and tried again; the original waited for ever",
+        );
+    }
+    if let Some(ssh) = rsync.ssh.as_ref().filter(|ssh| is_on(Some(&ssh.switch))) {
+        problems.note(
+            ssh.switch.at,
+            "all runs share one connection of ssh, and nobody is asked for a password: a key and a known host are needed",
+        );
     }
 }
 

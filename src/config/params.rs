@@ -7,11 +7,13 @@
 use std::collections::VecDeque;
 use std::ffi::OsString;
 use std::str::FromStr;
+use std::sync::Arc;
 
 use super::escape::Escaped;
 use super::problem::Severity;
 use super::quote;
 use super::suggest::nearest;
+use crate::filter::{Filter, Rule as FilterRule};
 
 mod filters;
 mod table;
@@ -33,6 +35,7 @@ pub struct Params {
     one_file_system: bool,
     inplace: bool,
     filtered: bool,
+    rules: Option<Arc<Filter>>,
     links: bool,
     times: bool,
 }
@@ -63,6 +66,7 @@ impl Params {
             params: Self::default(),
             remarks: Vec::new(),
             keep_update,
+            rules: Some(Vec::new()),
         };
         match words::split(text) {
             Ok(words) => {
@@ -111,6 +115,40 @@ impl Params {
     #[must_use]
     pub fn filtered(&self) -> bool {
         self.filtered
+    }
+
+    /// The filter among the arguments, if all of it is rules that are known here: `--exclude`, `--include`, and
+    /// `--filter` without modifiers.
+    ///
+    /// Of a list of names, rsync asks its rules of these names alone: what is in a directory that a rule excludes is
+    /// hidden only by who reads the rules too.
+    #[must_use]
+    pub fn rules(&self) -> Option<&Arc<Filter>> {
+        self.rules.as_ref()
+    }
+
+    /// The same without these rules, for where somebody else sees to them.
+    #[must_use]
+    pub fn without_rules(&self) -> Self {
+        if self.rules.is_none() {
+            return self.clone();
+        }
+        let is_rule = |arg: &&OsString| {
+            let heads = ["--exclude=", "--include=", "--filter="];
+            let text = arg.to_str();
+            text.is_some_and(|text| heads.iter().any(|head| text.starts_with(head)))
+        };
+        Self {
+            args: self
+                .args
+                .iter()
+                .filter(|arg| !is_rule(arg))
+                .cloned()
+                .collect(),
+            filtered: false,
+            rules: None,
+            ..self.clone()
+        }
     }
 
     /// Appends one argument; letters go together as people write them.
@@ -176,6 +214,8 @@ struct Checker {
     params: Params,
     remarks: Vec<Remark>,
     keep_update: bool,
+    /// Of the filter options; `None` if one of them cannot be read here.
+    rules: Option<Vec<FilterRule>>,
 }
 
 impl Checker {
@@ -325,10 +365,51 @@ impl Checker {
         }
         self.params.push(&format!("--{}={value}", rule.long));
         self.params.note(rule.long, true);
+        match rule.long {
+            "exclude" => self.note_rule(name, Ok(FilterRule::of_exclude(value.as_bytes()))),
+            "include" => self.note_rule(name, Ok(FilterRule::of_include(value.as_bytes()))),
+            "filter" => self.note_rule(name, filters::known(value)),
+            "exclude-from" | "include-from" => self.note_rule(name, Err(filters::Unknown::Hides)),
+            _ => {}
+        }
+    }
+
+    /// What a filter option says. Where that is not known, what it hides is not known either.
+    fn note_rule(&mut self, name: &str, rule: Result<FilterRule, filters::Unknown>) {
+        let unknown = match rule {
+            Ok(rule) => match Filter::new(vec![rule.clone()]) {
+                Ok(_) => {
+                    if let Some(rules) = &mut self.rules {
+                        rules.push(rule);
+                    }
+                    return;
+                }
+                Err(refused) => {
+                    let reason = refused
+                        .into_iter()
+                        .next()
+                        .map(|(_, refused)| refused.reason);
+                    let reason = reason.unwrap_or_default();
+                    self.warning(format!("`{name}`: {rule} has no effect: {reason}"));
+                    filters::Unknown::Harmless
+                }
+            },
+            Err(unknown) => unknown,
+        };
+        self.rules = None;
+        if unknown == filters::Unknown::Hides {
+            self.warning(format!(
+                "`{name}` hides what is in a directory only in full pushes, not what changes there; write <exclude pattern=\"…\"/> or <excludeFrom path=\"…\"/> in `filter`"
+            ));
+        }
     }
 
     /// What no single option is wrong with.
     fn check_whole(&mut self) {
+        let rules = self.rules.take().filter(|rules| !rules.is_empty());
+        self.params.rules = rules
+            .and_then(|rules| Filter::new(rules).ok())
+            .map(Arc::new);
         let has = |option: &str| {
             let args = self.params.args.iter().filter_map(|arg| arg.to_str());
             args.map(|arg| arg.split('=').next())

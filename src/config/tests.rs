@@ -14,7 +14,11 @@ fn a_file_that_cannot_be_read_is_a_problem_like_any_other() {
         "{missing}"
     );
     assert!(message("/").contains("directory"));
-    assert!(message("/dev/zero").contains("longer than"));
+    assert!(message("/dev/zero").contains("no regular file"));
+    let log = tempfile::NamedTempFile::new().unwrap();
+    log.as_file().set_len(MAX_FILE_BYTES + 1).unwrap();
+    let error = Config::load(log.path()).unwrap_err().to_string();
+    assert!(error.contains("longer than"), "{error}");
 }
 
 #[test]

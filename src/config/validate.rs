@@ -52,9 +52,6 @@ pub(super) fn validate(head: &HeadXml, converted: bool, problems: &mut Problems<
     for mirror in &mut mirrors {
         mirror.filter = filter.as_ref().map(|filter| filter.compiled.clone());
     }
-    if let Some(element) = head.filter.as_ref().filter(|_| filter.is_some()) {
-        filter::warn_of_rules_in_params(element, &mirrors, problems);
-    }
     let config = Config {
         mirrors,
         debug,
@@ -203,14 +200,7 @@ fn schedule(crontab: &CrontabXml, on: bool, problems: &mut Problems<'_>) -> Opti
 /// The patterns of `crontabfilter`, as rsync takes them after `--exclude=`.
 fn push_excludes(filter: &PatternsXml, problems: &mut Problems<'_>) -> Option<Vec<String>> {
     let excludes = expressions(filter, problems)?;
-    for expression in &filter.expressions {
-        if let Some(expression) = &expression.expression {
-            problems.value(expression, |pattern| match pattern {
-                "!" => Err("would clear all filter rules; remove it".to_owned()),
-                _ => Ok(()),
-            });
-        }
-    }
+    filter::check_patterns(filter, problems);
     Some(excludes)
 }
 

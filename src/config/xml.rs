@@ -23,7 +23,7 @@ pub(super) struct HeadXml {
     pub(super) host: Option<HostXml>,
     pub(super) debug: Option<SwitchXml>,
     pub(super) file_system: Option<FileSystemXml>,
-    pub(super) filter: Option<PatternsXml>,
+    pub(super) filter: Option<FilterXml>,
     pub(super) inotify: Option<InotifyXml>,
     pub(super) sersync: Option<SersyncXml>,
     pub(super) plugins: Vec<PluginXml>,
@@ -49,14 +49,43 @@ pub(super) struct SwitchXml {
     pub(super) start: Option<Attribute>,
 }
 
-/// `<filter>` and `<crontabfilter>`: a switch and expressions.
+/// `<filter>`: a switch and rules. All but `exclude expression` is ours.
+#[derive(Debug)]
+pub(super) struct FilterXml {
+    pub(super) switch: SwitchXml,
+    /// In the order of the file.
+    pub(super) rules: Vec<RuleXml>,
+}
+
+/// A rule of a [`FilterXml`].
+#[derive(Debug)]
+pub(super) struct RuleXml {
+    pub(super) at: At,
+    pub(super) kind: RuleKindXml,
+}
+
+/// What a [`RuleXml`] says.
+#[derive(Debug)]
+pub(super) enum RuleKindXml {
+    /// `<exclude expression="…"/>` or `<exclude pattern="…"/>`.
+    Exclude {
+        expression: Option<Attribute>,
+        pattern: Option<Attribute>,
+    },
+    /// `<include pattern="…"/>`.
+    Include { pattern: Option<Attribute> },
+    /// `<excludeFrom path="…"/>`.
+    ExcludeFrom { path: Option<Attribute> },
+}
+
+/// `<crontabfilter>` and the `<filter>` of a plugin: a switch and expressions.
 #[derive(Debug)]
 pub(super) struct PatternsXml {
     pub(super) switch: SwitchXml,
     pub(super) expressions: Vec<ExpressionXml>,
 }
 
-/// `<exclude>` and `<include>`.
+/// `<exclude>` and `<include>` there.
 #[derive(Debug)]
 pub(super) struct ExpressionXml {
     pub(super) at: At,

@@ -11,7 +11,7 @@ use tracing::{info, warn};
 use crate::config::{Config, MirrorConfig, Target};
 use crate::control::{Board, ControlError, MirrorSnapshot, RemoteSnapshot, Scope};
 use crate::local_target;
-use crate::mirror::{MirrorHandle, MirrorTask, Shared};
+use crate::mirror::{MirrorHandle, MirrorTask, Question, Shared};
 use crate::path::RelPath;
 
 use super::plugins::RunningPlugins;
@@ -31,6 +31,32 @@ struct Running {
     numbers: Vec<u32>,
     handle: MirrorHandle,
     stop: CancellationToken,
+}
+
+impl Running {
+    /// Has the filter hold that is in the configuration now.
+    async fn refilter(&mut self, mirrors: &[MirrorConfig]) {
+        let mut mirrors = mirrors.iter();
+        let other = mirrors.find(|other| differs_in_filter_alone(&self.config, other));
+        if let Some(filter) = other.and_then(|other| other.filter.clone()) {
+            self.config.filter = Some(Arc::clone(&filter));
+            self.handle.tell(Scope::All, Question::Filter(filter)).await;
+        }
+    }
+}
+
+/// Whether both are the same but for the rules of the filter that each of them has. Without any, rsync walks by itself.
+fn differs_in_filter_alone(one: &MirrorConfig, other: &MirrorConfig) -> bool {
+    let (Some(filter), Some(_)) = (&other.filter, &one.filter) else {
+        return false;
+    };
+    let filter = Some(Arc::clone(filter));
+    one.filter != filter
+        && *other
+            == MirrorConfig {
+                filter,
+                ..one.clone()
+            }
 }
 
 impl Mirrors {
@@ -53,7 +79,10 @@ impl Mirrors {
 
     /// Ends what is not in the configuration, starts what is new; a mirror that stays as it is goes on undisturbed.
     pub async fn apply(&mut self, config: Config) {
-        let stays = |mirror: &MirrorConfig| config.mirrors.contains(mirror);
+        let stays = |mirror: &MirrorConfig| {
+            let mut all = config.mirrors.iter();
+            all.any(|other| *other == *mirror || differs_in_filter_alone(mirror, other))
+        };
         let same_period = self.shared.retry_period == config.retry_period;
         let plugins = config.plugins_to_run();
         let same = same_period && self.plugins.are(&plugins);
@@ -74,6 +103,9 @@ impl Mirrors {
             }
         }
         self.running = kept;
+        for running in &mut self.running {
+            running.refilter(&config.mirrors).await;
+        }
         self.plugins.apply(plugins, &mut self.shared).await;
         self.shared.retry_period = config.retry_period;
         self.shared.fail_log.set_path(config.fail_log_path);

@@ -26,7 +26,7 @@ use crate::ssh;
 const SHORTEST_PATIENCE: Duration = Duration::from_secs(10);
 
 /// What all jobs of a lane share.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub struct Context {
     /// Where it goes.
     pub remote: RemoteConfig,
@@ -42,12 +42,14 @@ pub struct Context {
     pub removals: Removals,
     /// What is not mirrored.
     pub filter: Option<Arc<Filter>>,
+    /// What rsync excludes by the user's options; `None` if there is a filter, which then holds that as well.
+    pub hides: Option<Arc<Filter>>,
     /// Hard links of the mirror.
     pub links: Arc<LinkIndex>,
     /// The rsync program.
     pub program: PathBuf,
     /// The connection to a remote over ssh.
-    pub ssh: Option<ssh::Connection>,
+    pub ssh: Option<Arc<ssh::Connection>>,
     /// At most so many children of all lanes.
     pub children: Arc<Semaphore>,
     /// Where what failed is recorded.

@@ -33,7 +33,7 @@ pub struct Extraneous {
 pub struct Removal {
     /// The entries to be removed, in order, a directory before what is in it.
     doomed: Vec<RelPath>,
-    /// Directories that are not excluded, but hold what is.
+    /// Directories that are not excluded, but hold what is, or what rsync's own rules protect.
     pub kept: BTreeSet<RelPath>,
     /// Everything that is only at the receiver.
     all: BTreeSet<RelPath>,
@@ -49,12 +49,17 @@ pub struct Run {
 }
 
 impl Removal {
-    /// Picks from what is only at the receiver, all of it without a filter: with `within`, only what is at or below one of these names.
+    /// Picks from what is only at the receiver, all of it without a filter: with `within`, only what is at or below one
+    /// of these names. `is_here` says of a directory above it whether the source has it.
+    ///
+    /// A directory in which rsync's own rules protect something is not listed, but what is in it beside that is. Such a
+    /// directory is kept, and on the way to what is removed.
     #[must_use]
     pub fn pick(
         mut extraneous: Vec<Extraneous>,
         filter: Option<&Filter>,
         within: Option<&BTreeSet<RelPath>>,
+        is_here: impl Fn(&RelPath) -> bool,
     ) -> Self {
         extraneous.sort_by(|a, b| a.path.cmp(&b.path));
         let is_meant = |path: &RelPath| {
@@ -73,12 +78,15 @@ impl Removal {
             .filter(|dir| !stays.contains(dir))
             .collect();
         let go = go.into_iter().map(|found| found.path.clone());
-        let doomed = go.filter(|path| !kept.contains(path)).collect();
-        Self {
-            doomed,
-            kept,
-            all: extraneous.into_iter().map(|found| found.path).collect(),
-        }
+        let doomed: Vec<RelPath> = go.filter(|path| !kept.contains(path)).collect();
+        let mut all: BTreeSet<RelPath> = extraneous.into_iter().map(|found| found.path).collect();
+        let above = doomed.iter().flat_map(RelPath::ancestors_below_root);
+        let unlisted = above.filter(|dir| !all.contains(dir) && !is_here(dir));
+        let unlisted: BTreeSet<RelPath> = unlisted.collect();
+        let mut kept = kept;
+        kept.extend(unlisted.iter().cloned());
+        all.extend(unlisted);
+        Self { doomed, kept, all }
     }
 
     /// Number of entries to be removed.
@@ -133,17 +141,22 @@ impl Removal {
 }
 
 /// Rules that keep excluded entries out of a listing: they may be large, or not readable, which would forbid deletions.
+/// What is `hidden` would be mirrored if it were a directory, so one of its name is listed.
 #[must_use]
-pub fn left_out(excluded: &[(RelPath, Kind)]) -> Vec<OsString> {
+pub fn left_out(excluded: &[(RelPath, Kind)], hidden: &[RelPath]) -> Vec<OsString> {
     let is_directory = |(_, kind): &&(RelPath, Kind)| *kind == Kind::Directory;
     // Directories are what costs.
     let (directories, others): (Vec<_>, Vec<_>) = excluded.iter().partition(is_directory);
+    let exclude =
+        |(path, kind): &(RelPath, Kind)| rule(Effect::Exclude, path, *kind == Kind::Directory);
+    let hides = hidden.iter().map(|path| rule(Effect::Hide, path, false));
     let mut bytes = 0;
     directories
         .into_iter()
-        .chain(others)
+        .map(exclude)
+        .chain(hides)
+        .chain(others.into_iter().map(exclude))
         .take(MOST_EXCLUDED)
-        .map(|(path, kind)| rule(Effect::Exclude, path, *kind == Kind::Directory))
         .take_while(|rule| {
             bytes += rule.len();
             bytes <= MOST_BYTES
@@ -154,6 +167,7 @@ pub fn left_out(excluded: &[(RelPath, Kind)]) -> Vec<OsString> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::filter::Rule;
 
     fn path(text: &str) -> RelPath {
         RelPath::new(text.as_bytes()).expect("a valid path")
@@ -164,7 +178,8 @@ mod tests {
     }
 
     fn filter() -> Filter {
-        Filter::new(&[r"(.*)\.tmp".to_owned(), "cache/".to_owned()]).expect("good expressions")
+        let expressions = [r"(.*)\.tmp", "cache/"].map(|text| Rule::Expression(text.into()));
+        Filter::new(expressions.to_vec()).expect("good expressions")
     }
 
     /// A name with a slash behind it is a directory.
@@ -190,7 +205,7 @@ mod tests {
         let found = found(&[
             "d/", "d/x", "d/y.tmp", "d/e/", "d/e/z", "cache/", "cache/x", "f",
         ]);
-        let removal = Removal::pick(found, Some(&filter()), None);
+        let removal = Removal::pick(found, Some(&filter()), None, |_| false);
         assert_eq!(removal.kept, paths(&["d"]));
         let nothing = BTreeSet::new();
         let runs: Vec<_> = removal.runs(&nothing).map(|run| shown(&run)).collect();
@@ -202,21 +217,42 @@ mod tests {
     #[test]
     fn a_file_where_a_directory_is_excluded_goes_and_the_directory_at_the_source_is_hidden() {
         let names = paths(&["cache"]);
-        let removal = Removal::pick(found(&["cache", "other"]), Some(&filter()), Some(&names));
+        let names_found = found(&["cache", "other"]);
+        let removal = Removal::pick(names_found, Some(&filter()), Some(&names), |_| true);
         let runs: Vec<_> = removal.runs(&names).map(|run| shown(&run).0).collect();
         assert_eq!(runs, [["H /cache", "R /cache", "P *"]]);
-        let directory = Removal::pick(found(&["cache/"]), Some(&filter()), Some(&names));
+        let directory = found(&["cache/"]);
+        let directory = Removal::pick(directory, Some(&filter()), Some(&names), |_| true);
         assert_eq!(directory.runs(&names).next(), None);
     }
 
     #[test]
     fn only_what_is_meant_goes() {
         let found = found(&["a/b", "a/c/", "a/c/d", "x"]);
-        let removal = Removal::pick(found, Some(&filter()), Some(&paths(&["a/c"])));
+        let removal = Removal::pick(found, Some(&filter()), Some(&paths(&["a/c"])), |_| true);
         let nothing = BTreeSet::new();
         let runs: Vec<_> = removal.runs(&nothing).map(|run| shown(&run)).collect();
         let rules = ["R /a/c", "R /a/c/d", "P *"].map(str::to_owned).to_vec();
         assert_eq!(runs, [(rules, vec!["a".to_owned()])]);
+    }
+
+    #[test]
+    fn a_directory_that_is_not_listed_is_on_the_way_and_kept() {
+        let found = found(&["a/old/deep/", "a/old/deep/x", "a/old/y"]);
+        let is_here = |dir: &RelPath| *dir == path("a");
+        let removal = Removal::pick(found, &filter(), None, is_here);
+        assert_eq!(removal.kept, paths(&["a/old"]));
+        let nothing = BTreeSet::new();
+        let runs: Vec<_> = removal.runs(&nothing).map(|run| shown(&run)).collect();
+        let rules = [
+            "R /a/old",
+            "R /a/old/deep",
+            "R /a/old/deep/x",
+            "R /a/old/y",
+            "P *",
+        ];
+        let expected = (rules.map(str::to_owned).to_vec(), vec!["a".to_owned()]);
+        assert_eq!(runs, [expected]);
     }
 
     #[test]
@@ -226,7 +262,7 @@ mod tests {
             .into_iter()
             .chain(names.iter().map(String::as_str))
             .collect();
-        let removal = Removal::pick(found(&names), Some(&filter()), None);
+        let removal = Removal::pick(found(&names), Some(&filter()), None, |_| true);
         let nothing = BTreeSet::new();
         let runs: Vec<_> = removal.runs(&nothing).collect();
         assert_eq!(runs.len(), 3);

@@ -15,6 +15,7 @@ use super::{End, Job, LaneState, Report, Settled, news};
 use crate::change::Change;
 use crate::control::{Board, FailedPath, Notice, RemoteSnapshot};
 use crate::dirty::Route;
+use crate::filter::Filter;
 use crate::path::RelPath;
 use crate::plugin::Witness;
 use crate::rsync::{Forms, Standby};
@@ -58,6 +59,8 @@ pub enum LaneMessage {
     },
     /// Compare by checksum.
     Verify(RelPath, oneshot::Sender<Result<Verified, String>>),
+    /// Another filter holds, where one did before.
+    Filter(Arc<Filter>),
     /// Try what failed; answered with the number of paths.
     RetryFailed(oneshot::Sender<usize>),
     /// What failed.
@@ -244,6 +247,7 @@ impl LaneTask {
             self.halt.cancel.cancel();
             self.drain().await;
         }
+        self.state.keep_removals(Instant::now());
         self.keep().await;
         self.context.hang_up().await;
         news::ended(&self.name, self.state.pending());
@@ -339,6 +343,7 @@ impl LaneTask {
                 }
             }
             LaneMessage::Accepted => self.state.on_accepted(now),
+            LaneMessage::Filter(filter) => self.refilter(filter),
             LaneMessage::Push(excludes) => self.state.on_schedule(excludes, now),
             LaneMessage::Settle {
                 resync,
@@ -372,6 +377,24 @@ impl LaneTask {
             LaneMessage::Ping(reply) => {
                 let _ = reply.send(());
             }
+        }
+    }
+
+    /// What runs by the old filter could remove what the new one protects: it ends, and is done again by the new one.
+    fn refilter(&mut self, filter: Arc<Filter>) {
+        self.context = Arc::new(Context {
+            filter: Some(filter),
+            ..Context::clone(&self.context)
+        });
+        self.standby = None;
+        // A paused lane runs nothing, or is ending it.
+        if !self.halt.stop.is_cancelled() {
+            let Halt { stop, cancel } = std::mem::take(&mut self.halt);
+            stop.cancel();
+            tokio::spawn(async move {
+                tokio::time::sleep(GRACE).await;
+                cancel.cancel();
+            });
         }
     }
 

@@ -23,6 +23,7 @@ use crate::change::Extent;
 use crate::config::Removals;
 use crate::dirty::{DirtyPath, Route};
 use crate::fail_queue::Failure;
+use crate::filter::Filter;
 use crate::path::{RelPath, SourceRoot};
 use crate::resolve::{Resolved, Rules, directories, present, resolve};
 use crate::rsync::{
@@ -72,8 +73,10 @@ pub async fn execute(
         ..Report::default()
     };
     let grouped = BTreeSet::new();
+    let filter = filtered::with_excludes(context.filter.as_ref(), &excludes);
     let mut transfer = Transfer {
         context,
+        filter,
         route,
         beside,
         excludes,
@@ -116,6 +119,8 @@ pub async fn execute(
 
 struct Transfer {
     context: Arc<Context>,
+    /// What is not mirrored, or not touched by this job.
+    filter: Option<Arc<Filter>>,
     route: Route,
     /// See [`Job::beside`].
     beside: Vec<(Route, Batch)>,
@@ -159,6 +164,7 @@ impl Transfer {
             whole_groups: params.hard_links(),
             one_file_system: params.one_file_system(),
             filter: self.context.filter.clone(),
+            hides: self.context.hides.clone(),
         };
         on_disk(move || {
             let mut view = guard.look(&root);
@@ -239,6 +245,7 @@ impl Transfer {
         }
         self.send_root_alone(root, &mut written).await;
         self.send_root_alone(root, &mut plain).await;
+        self.send_directories(root, &mut written, &mut plain).await;
         let delicate = self.take_delicate(&mut written, &mut plain);
         self.send_delicate(root, delicate).await;
         for (ignore_times, paths) in [(true, written), (false, plain)] {
@@ -362,7 +369,10 @@ impl Transfer {
             return Ok((all(), failure(0, why.into())));
         }
         let kind = RunKind::Send { ignore_times: true };
-        let Some(ended) = self.child(root, kind, args::list(&listed)).await else {
+        self.rules.extend(self.directories_alone());
+        let ended = self.child(root, kind, args::list(&listed)).await;
+        self.rules.clear();
+        let Some(ended) = ended else {
             return Err(failure(-1, "it was stopped".into()));
         };
         let names = Names {
@@ -428,7 +438,7 @@ impl Transfer {
                 }
                 let is_everything = trees.iter().any(|dirty| dirty.path.is_root());
                 let delete = self.context.compares_with_deletion() && self.forms.delete_in_trees;
-                if let Some(filter) = self.context.filter.clone() {
+                if let Some(filter) = self.filter.clone() {
                     self.compare_filtered(&root, trees, filter, delete).await;
                 } else {
                     if is_everything && delete && !self.foresee(&root).await {

@@ -67,7 +67,8 @@ impl Context {
             let stays_here = self.remote.params.one_file_system();
             let walk = move || Mirrored::below(&below, &paths, &filter, stays_here);
             let mirrored = on_disk(walk).await.unwrap_or_default();
-            launch.args.splice(0..0, left_out(&mirrored.excluded));
+            let rules = left_out(&mirrored.excluded, &mirrored.hidden);
+            launch.args.splice(0..0, rules);
         }
         let running = self.run(&launch, args::list(paths), None, &halt.cancel, listen);
         let ended = running.await;

@@ -15,8 +15,9 @@ use tracing::{error, info, trace, warn};
 
 use super::{MISSING_CHECK, MirrorMessage, MirrorTask, Question, is_meant};
 use crate::change::{Blindness, Change, WatchEvent};
-use crate::config::{MirrorConfig, Target};
+use crate::config::{MirrorConfig, RemoteConfig, Target};
 use crate::control::{Board, Notice, Scope, counted};
+use crate::filter::Filter;
 use crate::lane::Settled;
 use crate::lane::context::Context;
 use crate::lane::guard::Guard;
@@ -89,17 +90,19 @@ impl<'a> Session<'a> {
         );
         let numbered = config.remotes.iter().zip(&mirror.numbers);
         for ((remote, number), guard) in numbered.zip(&mirror.guards) {
+            let (remote, filter, hides) = filtered(remote, config.filter.as_ref());
             let context = Context {
-                remote: remote.clone(),
                 source: config.source.clone(),
                 identity,
                 lasting,
                 guard: Arc::clone(guard),
                 removals: config.switches.removals(),
-                filter: config.filter.clone(),
+                ssh: ssh::Connection::to(&remote, &shared.sockets).map(Arc::new),
+                remote,
+                filter,
+                hides,
                 links: Arc::clone(&links),
                 program: shared.program.clone(),
-                ssh: ssh::Connection::to(remote, &shared.sockets),
                 children: Arc::clone(&shared.children),
                 fail_log: shared.fail_log.clone(),
                 stop: stop_lanes.clone(),
@@ -444,6 +447,7 @@ impl<'a> Session<'a> {
                 self.recheck.notify_one();
                 let _ = reply.send(accepted);
             }
+            Question::Filter(filter) => self.refilter(filter).await,
             Question::Flush(reply) => self.flush(scope, reply),
             Question::Resync(path, reply) => self.settle(scope, Some(path), reply).await,
             Question::Verify(path, reply) => {
@@ -461,6 +465,24 @@ impl<'a> Session<'a> {
                 answer_when_all_have(waits, reply, |all| all.into_iter().flatten().collect());
             }
             Question::Pulse(reply) => self.pulse(reply).await,
+        }
+    }
+
+    /// The lanes come first: what the watcher then tells is resolved by the filter that had it told.
+    async fn refilter(&mut self, filter: Arc<Filter>) {
+        let source = self.mirror.config.source.display();
+        info!(
+            SERSYNC_MIRROR = %source,
+            "another filter holds for {source}: what it excludes no more is sent"
+        );
+        self.mirror.config.filter = Some(Arc::clone(&filter));
+        for (lane, remote) in self.lanes.iter().zip(&self.mirror.config.remotes) {
+            if let (_, Some(filter), _) = filtered(remote, Some(&filter)) {
+                lane.tell(LaneMessage::Filter(filter)).await;
+            }
+        }
+        if let Some(watching) = &self.watching {
+            watching.refilter(filter);
         }
     }
 
@@ -568,6 +590,25 @@ impl<'a> Session<'a> {
             lane.tell(message()).await;
         }
     }
+}
+
+/// A remote with the filter of the mirror: where there is one, the rules among the remote's options are a part of it,
+/// and rsync is given names that both let through. The last is what rsync excludes by itself.
+fn filtered(
+    remote: &RemoteConfig,
+    filter: Option<&Arc<Filter>>,
+) -> (RemoteConfig, Option<Arc<Filter>>, Option<Arc<Filter>>) {
+    let rules = remote.params.rules();
+    let Some(filter) = filter else {
+        return (remote.clone(), None, rules.cloned());
+    };
+    let filter = rules.map_or_else(|| Arc::clone(filter), |rules| Arc::new(filter.and(rules)));
+    let params = remote.params.without_rules();
+    let remote = RemoteConfig {
+        params,
+        ..remote.clone()
+    };
+    (remote, Some(filter), None)
 }
 
 /// How it stands with several lanes together.

@@ -16,15 +16,19 @@ pub struct Mirrored {
     pub entries: Vec<RelPath>,
     /// Those to be sent only as long as they are no directories.
     pub delicate: Vec<RelPath>,
+    /// Directories to be sent only as long as they are.
+    pub directories: Vec<RelPath>,
     /// The topmost entries that are excluded.
     pub excluded: Vec<(RelPath, Kind)>,
+    /// Entries that are excluded since they are no directories.
+    pub hidden: Vec<RelPath>,
     /// Longer than rsync can take.
     pub too_long: Vec<RelPath>,
     /// Gone, or no directories any more, when they were to be read.
     pub vanished: Vec<RelPath>,
     /// Could not be read.
     pub failed: Vec<(RelPath, io::Error)>,
-    /// The directories that were read, as they were.
+    /// The directories that were read, in order, as they were.
     read: Vec<(RelPath, Identity)>,
 }
 
@@ -42,16 +46,25 @@ impl Mirrored {
         let mut pending = directories.to_vec();
         while let Some(dir) = pending.pop() {
             match found.read(root, &dir, filter, one_file_system, &mut pending) {
-                Ok(()) => found.entries.push(dir),
+                Ok(()) => found.push_directory(dir, filter),
                 Err(error) if super::is_not_a_directory(&error) => found.vanished.push(dir),
                 Err(error) => {
                     // Its own attributes can be sent all the same.
-                    found.entries.push(dir.clone());
+                    found.push_directory(dir.clone(), filter);
                     found.failed.push((dir, error));
                 }
             }
         }
+        found.read.sort_by(|(one, _), (other, _)| one.cmp(other));
         found
+    }
+
+    fn push_directory(&mut self, dir: RelPath, filter: &Filter) {
+        if filter.excludes(&dir, Kind::Other) {
+            self.directories.push(dir);
+        } else {
+            self.entries.push(dir);
+        }
     }
 
     fn read(
@@ -80,7 +93,11 @@ impl Mirrored {
             let path = dir.join(name);
             let kind = Kind::directory_if(is_directory);
             if filter.excludes(&path, kind) {
-                self.excluded.push((path, kind));
+                if is_directory || filter.excludes(&path, Kind::Directory) {
+                    self.excluded.push((path, kind));
+                } else {
+                    self.hidden.push(path);
+                }
             } else if path.as_bytes().len() > LONGEST_LISTED {
                 self.too_long.push(path);
             } else if is_directory {
@@ -92,6 +109,14 @@ impl Mirrored {
             }
         }
         Ok(())
+    }
+
+    /// Whether this is a directory that was read.
+    #[must_use]
+    pub fn holds(&self, dir: &RelPath) -> bool {
+        self.read
+            .binary_search_by(|(read, _)| read.cmp(dir))
+            .is_ok()
     }
 
     /// The directories that are not what they were when they were read.

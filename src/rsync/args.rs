@@ -242,17 +242,6 @@ pub fn excluding(patterns: &[String]) -> impl Iterator<Item = OsString> {
         .map(|pattern| format!("--exclude={pattern}").into())
 }
 
-/// The same where rsync is given a list, in which it finds what is in a directory that a pattern leaves out.
-pub fn excluding_below(patterns: &[String]) -> impl Iterator<Item = OsString> {
-    let below = patterns.iter().filter_map(|pattern| {
-        let name = pattern.strip_prefix("- ").unwrap_or(pattern);
-        let name = name.trim_end_matches('/');
-        let excludes = !name.is_empty() && !name.starts_with("+ ");
-        excludes.then(|| format!("--exclude={name}/**").into())
-    });
-    excluding(patterns).chain(below)
-}
-
 /// Says what it would remove, and neither does that nor looks at what could be sent.
 fn listing(recursive: bool) -> [&'static str; 7] {
     let [depth, how] = if recursive {

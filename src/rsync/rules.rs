@@ -12,6 +12,9 @@ pub const PROTECT_THE_REST: &str = "--filter=P *";
 /// Nothing in the root is touched.
 pub const THE_ROOT_ALONE: &str = "--filter=- /*";
 
+/// What is no directory is left out.
+pub const DIRECTORIES_ALONE: &str = "--filter=-! */";
+
 /// What a rule does with a name.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Effect {

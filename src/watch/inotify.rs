@@ -9,8 +9,8 @@ use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 use std::io;
 use std::mem::MaybeUninit;
 use std::os::fd::{AsFd, OwnedFd};
-use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::sync::{Arc, PoisonError};
 use std::time::{Duration, Instant, SystemTime};
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
@@ -24,10 +24,10 @@ use self::walk::{LazyRoot, Tell};
 use super::open_files::OpenFiles;
 use super::tree::{NodeId, ROOT, WatchTree};
 use super::uncovered::Uncovered;
-use super::{Gauges, WatchConfig, Watcher, Watching};
+use super::{Gauges, LOOK, NextFilter, WatchConfig, Watcher, Watching};
 use crate::change::{Blindness, Change, WatchEvent};
 use crate::config::Removals;
-use crate::filter::Kind;
+use crate::filter::{Filter, Kind};
 use crate::lasting::Lasting;
 use crate::mounts::{self, MountTable, Mounted};
 use crate::path::{Identity, RelPath, SourceRoot, proc_path};
@@ -74,9 +74,12 @@ impl Watcher for Inotify {
         let inotify = rustix::fs::inotify::init(CreateFlags::CLOEXEC | CreateFlags::NONBLOCK)?;
         let (line, other_end) = pipe_with(PipeFlags::CLOEXEC | PipeFlags::NONBLOCK)?;
         let gauges = Arc::new(Gauges::default());
+        let next_filter = NextFilter::default();
         let thread = WatchThread {
             inotify,
             line,
+            next_filter: Arc::clone(&next_filter),
+            filter_before: None,
             gauges: Arc::clone(&gauges),
             identity: root.identity(),
             config,
@@ -106,6 +109,7 @@ impl Watcher for Inotify {
         Ok(Watching {
             line: other_end,
             gauges,
+            next_filter,
         })
     }
 }
@@ -138,6 +142,9 @@ struct WatchThread {
     inotify: OwnedFd,
     /// Numbers to be answered; it hangs up when the watcher is to end.
     line: OwnedFd,
+    next_filter: NextFilter,
+    /// While it walks for another filter: the one that held before.
+    filter_before: Option<Arc<Filter>>,
     gauges: Arc<Gauges>,
     identity: Identity,
     config: WatchConfig,
@@ -204,6 +211,7 @@ impl WatchThread {
                 self.on_mounts();
             }
             self.on_timers(Instant::now());
+            self.take_filter();
         }
     }
 
@@ -261,12 +269,28 @@ impl WatchThread {
         let mut number = [0; 8];
         loop {
             match rustix::io::read(&self.line, &mut number) {
+                Ok(8) if u64::from_ne_bytes(number) == LOOK => {}
                 Ok(8) => self.asked.push(u64::from_ne_bytes(number)),
                 Ok(_) => return false,
                 Err(Errno::INTR) => {}
                 Err(_) => return true,
             }
         }
+    }
+
+    /// If there is another filter: what it does not exclude any more is watched and told, what it does is left.
+    fn take_filter(&mut self) {
+        let next = self
+            .next_filter
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .take();
+        let Some(next) = next else { return };
+        // What happened before is told by the old one.
+        self.handle_backlog();
+        self.filter_before = self.config.filter.replace(next);
+        self.walk_new(&mut LazyRoot::default(), ROOT, Tell::Uncovered);
+        self.filter_before = None;
     }
 
     /// Takes what the kernel has into the backlog; `false` if there may be more.

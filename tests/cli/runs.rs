@@ -2,8 +2,9 @@
 
 use std::process::Stdio;
 
+use rustix::process::{Pid, Signal, kill_process};
 use serde_json::json;
-use sersync::control::{Drift, DriftKind, Notice};
+use sersync::control::{ControlError, Drift, DriftKind, Notice};
 use tokio::io::{AsyncBufReadExt as _, AsyncReadExt as _, BufReader};
 use tokio::time::timeout;
 
@@ -245,5 +246,43 @@ async fn a_service_that_goes_away_is_not_waited_for() {
         let (ended, ()) = tokio::join!(waiting, going);
         let complaint = ended.complaint(69);
         assert!(complaint.contains("end"), "{command}: {complaint}");
+    }
+}
+
+#[tokio::test]
+async fn who_stops_waiting_is_told_that_the_run_goes_on() {
+    for command in ["resync", "verify"] {
+        let bus = Bus::start().await;
+        let mut instance = Instance::start(&bus, "data", Script::default()).await;
+        let mut waiting = bus.command(command);
+        waiting.stdout(Stdio::piped()).stderr(Stdio::piped());
+        let child = waiting.spawn().expect("it was built");
+        let pid = child.id().expect("it runs");
+        let ended = child.wait_with_output();
+        let interrupting = async {
+            instance.is_asked().await;
+            // A whole other command later, the first one has long read the number of its run.
+            bus.sersync("status").await.answer();
+            let pid = Pid::from_raw(pid.cast_signed()).expect("a process");
+            kill_process(pid, Signal::INT).expect("it takes signals");
+        };
+        let (ended, ()) = tokio::join!(timeout(DEADLINE, ended), interrupting);
+        let ended = Ended::from(ended.expect("in time").expect("it is ours"));
+        let complaint = ended.complaint(130);
+        assert!(complaint.starts_with("data: run 7 goes on"), "{complaint}");
+    }
+}
+
+#[tokio::test]
+async fn a_path_in_no_source_is_a_wrong_command_line() {
+    let bus = Bus::start().await;
+    let script = Script {
+        refusal: Some(ControlError::NotFound("/x is in no source".into())),
+        ..Script::default()
+    };
+    let _instance = Instance::start(&bus, "data", script).await;
+    for command in ["resync --path /x", "verify --path /x"] {
+        let complaint = bus.sersync(command).await.complaint(64);
+        assert_eq!(complaint, "/x is in no source\n");
     }
 }

@@ -241,3 +241,18 @@ async fn a_terminal_is_redrawn_in_place() {
         .until(|line| line == "\x1b[J\x1b[Hdata: paused\x1b[K")
         .await;
 }
+
+#[tokio::test]
+async fn watching_ends_when_nobody_reads_any_more() {
+    let bus = Bus::start().await;
+    let _instance = Instance::start(&bus, "data", Script::default()).await;
+    let mut watching = Watching::begin(bus.command("status data --watch"));
+    watching.until(|line| line == "data: idle").await;
+    let Watching { mut child, lines } = watching;
+    drop(lines);
+    let status = timeout(DEADLINE, child.wait()).await;
+    let status = status
+        .expect("it ends without a change")
+        .expect("it is ours");
+    assert_eq!(status.code(), Some(0));
+}

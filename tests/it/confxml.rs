@@ -26,8 +26,10 @@ pub struct Confxml {
     pub plugins: Vec<(&'static str, String)>,
     /// More elements of `sersync`, as they are to stand there.
     pub more: String,
-    /// Expressions of the `filter`; it is off if there are none.
+    /// Expressions of the `filter`; it is off if there is nothing in it.
     pub excludes: Vec<&'static str>,
+    /// More elements of `filter`, before these.
+    pub rules: String,
 }
 
 /// One `localpath`: a source and where it goes.
@@ -73,6 +75,7 @@ impl Confxml {
             plugins: Vec::new(),
             more: String::new(),
             excludes: Vec::new(),
+            rules: String::new(),
         }
     }
 
@@ -80,7 +83,8 @@ impl Confxml {
     pub fn write(&self) -> io::Result<()> {
         let mut xml =
             b"<?xml version=\"1.0\" encoding=\"ISO-8859-1\"?>\n<head version=\"2.5\">\n".to_vec();
-        let filter = format!("  <filter start=\"{}\">\n", !self.excludes.is_empty());
+        let is_on = !self.excludes.is_empty() || !self.rules.is_empty();
+        let filter = format!("  <filter start=\"{is_on}\">\n{}", self.rules);
         xml.extend_from_slice(filter.as_bytes());
         for expression in &self.excludes {
             xml.extend_from_slice(b"    <exclude expression=");

@@ -17,7 +17,8 @@
 //!
 //! The figures of the project (milliseconds, runs, bytes) are printed and belong to `make bench`. What is asserted
 //! here is that trees end equal, within bounds that a slow shared machine keeps. `--nocapture` shows the figures;
-//! `SERSYNC_RANDOM_SECONDS` and `SERSYNC_RANDOM_SEED` steer the random operations.
+//! `SERSYNC_RANDOM_SECONDS` and `SERSYNC_RANDOM_SEED` steer the random operations, `SERSYNC_PATTERN_CASES` how many lists of
+//! patterns are compared with rsync.
 
 mod bus;
 mod confxml;
@@ -45,10 +46,12 @@ mod odd;
 mod oldface;
 mod outcomes;
 mod overrides;
+mod patterns;
 mod plugins;
 mod random;
 mod safety;
 mod signals;
 mod ssh;
+mod stock;
 mod switches;
 mod writes;

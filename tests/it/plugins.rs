@@ -29,14 +29,14 @@ const NAMES: [&str; 8] = [
 ];
 
 /// A server of one answer: it hears what comes over each connection and says `answer`.
-struct Listener {
-    port: u16,
+pub struct Listener {
+    pub port: u16,
     heard: Arc<Mutex<Vec<Vec<u8>>>>,
 }
 
 impl Listener {
     /// Hears everything until the other end closes.
-    fn raw() -> io::Result<Self> {
+    pub fn raw() -> io::Result<Self> {
         Self::start(
             TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?,
             |mut stream| {
@@ -48,7 +48,7 @@ impl Listener {
     }
 
     /// Hears HTTP requests.
-    fn http(answer: &'static str) -> io::Result<Self> {
+    pub fn http(answer: &'static str) -> io::Result<Self> {
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?;
         Self::http_on(listener, answer)
     }
@@ -80,7 +80,7 @@ impl Listener {
         Ok(Self { port, heard })
     }
 
-    fn heard(&self) -> Vec<String> {
+    pub fn heard(&self) -> Vec<String> {
         let heard = self.heard.lock().expect("no test panics in it");
         let texts = heard
             .iter()
@@ -89,7 +89,7 @@ impl Listener {
     }
 
     #[track_caller]
-    fn hears(&self, what: &str) {
+    pub fn hears(&self, what: &str) {
         wait_until(
             SOON,
             &format!("{what:?} is heard, and not only {:?}", self.heard()),
@@ -119,7 +119,7 @@ fn read_request(stream: &TcpStream) -> Option<Vec<u8>> {
     Some(request)
 }
 
-const OK: &str = "HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n";
+pub const OK: &str = "HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n";
 
 /// A program that appends to the file `out` beside it what `write` writes.
 fn script(mirror: &Mirror, name: &str, write: &str) -> io::Result<PathBuf> {

@@ -303,6 +303,67 @@ fn the_command_line_takes_a_target_over_ssh_and_sshs_own_configuration_counts() 
     Ok(())
 }
 
+/// The home directory of root, as the system knows it.
+fn home_of_root() -> Option<String> {
+    let users = fs::read_to_string("/etc/passwd").ok()?;
+    let root = users
+        .lines()
+        .find(|line| line.split(':').nth(2) == Some("0"))?;
+    root.split(':').nth(5).map(ToOwned::to_owned)
+}
+
+#[test]
+fn without_a_word_of_keys_ssh_finds_those_in_the_home_directory_of_the_user_and_not_in_that_of_the_environment()
+-> io::Result<()> {
+    let Some(home) = home_of_root().filter(|_| rustix::process::geteuid().is_root()) else {
+        eprintln!("NOT TESTED: only root can have another home directory for a while");
+        return Ok(());
+    };
+    let Some(mut over) = OverSsh::prepare()? else {
+        return Ok(());
+    };
+    let program = env!("CARGO_BIN_EXE_sersync");
+    if [over.temp.path(), Path::new(program)]
+        .iter()
+        .any(|path| path.starts_with(&home))
+    {
+        eprintln!("NOT TESTED: the tests are themselves in {home}");
+        return Ok(());
+    }
+    let xml = format!(
+        "<head><sersync><localpath watch=\"{}\"><remote ip=\"127.0.0.1\" name=\"{}\"/></localpath>\
+         <rsync><commonParams params=\"-a\"/><userDefinedPort start=\"true\" port=\"{}\"/><ssh start=\"true\"/></rsync></sersync></head>",
+        over.at("source").display(),
+        over.replica.display(),
+        over.sshd.port(),
+    );
+    fs::write(over.at("confxml.xml"), xml)?;
+    // In a mount namespace of its own, with a home directory that holds a key and a known host and nothing else.
+    let script = r#"mount -t tmpfs tmpfs "$1" && mkdir -m 700 "$1/.ssh" &&
+        install -m 600 "$2" "$1/.ssh/id_ed25519" && install -m 600 "$3" "$1/.ssh/known_hosts" &&
+        shift 3 && exec "$@""#;
+    let mut command = std::process::Command::new("unshare");
+    command.args(["--mount", "--", "sh", "-c", script, "sh", &home]);
+    command
+        .arg(over.sshd.identity())
+        .arg(over.sshd.known_hosts());
+    command
+        .arg(program)
+        .args(["run", "--bus", "none", "--config"]);
+    command.arg(over.at("confxml.xml"));
+    command.env("RUNTIME_DIRECTORY", over.at("run"));
+    // As a service without a home directory of its own has it.
+    command
+        .env("HOME", "/")
+        .env_remove("SSH_AUTH_SOCK")
+        .env_remove("NOTIFY_SOCKET");
+    over.sersync = Some(Sersync::spawn(command, &over.at("log"))?);
+    over.in_sync();
+    fs::write(over.source("file"), "content")?;
+    over.finish();
+    Ok(())
+}
+
 #[test]
 fn a_key_that_is_not_let_in_is_told() -> io::Result<()> {
     let Some(over) = OverSsh::prepare()? else {

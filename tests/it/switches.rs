@@ -5,8 +5,10 @@ use std::io::{self, Write as _};
 use std::os::unix::fs::PermissionsExt;
 use std::time::Duration;
 
+use rustix::process::Signal;
+
 use crate::generator::Generator;
-use crate::harness::{KEEP, Mirror, SOON, grow, stays, wait_until};
+use crate::harness::{AFTER_BACK_OFF, KEEP, Mirror, SOON, grow, stays, wait_until};
 
 /// How long something that must not happen is waited for.
 const A_WHILE: Duration = Duration::from_millis(400);
@@ -314,4 +316,44 @@ fn with_all_switches_on_random_operations_end_equal() -> io::Result<()> {
     let generator = Generator::new(31, mirror.source(""), mirror.outside(""), true);
     generator.run(Duration::from_secs(3));
     mirror.finish()
+}
+
+#[test]
+fn with_only_one_of_delete_and_move_from_a_removal_that_waits_is_not_forgotten() -> io::Result<()> {
+    for by_reload in [true, false] {
+        let mut mirror = stock_but(&["moveFrom"])?;
+        for name in ["deleted", "moved"] {
+            fs::write(mirror.source(name), name)?;
+        }
+        grow(&mirror.source("deleted-tree"), 2, 3, 10)?;
+        mirror.run()?;
+        mirror.in_sync();
+        mirror.daemon.stop();
+        fs::remove_file(mirror.source("deleted"))?;
+        fs::remove_dir_all(mirror.source("deleted-tree"))?;
+        fs::rename(mirror.source("moved"), mirror.outside("moved"))?;
+        fs::write(mirror.source("new"), "new")?;
+        mirror.sersync().wait_for_problem(&["unreachable"]);
+        // A reload that changes the mirror, and an end, both begin anew with a comparison, which removes nothing here.
+        mirror.config.params = "-a --no-perms --perms".into();
+        if by_reload {
+            mirror.config.write()?;
+            mirror.sersync().signal(Signal::HUP);
+            wait_until(SOON, "the file is read again", || {
+                mirror.log().contains("new configuration is in force")
+            });
+        } else {
+            mirror.stop();
+            mirror.run()?;
+        }
+        mirror.daemon.start()?;
+        wait_until(AFTER_BACK_OFF, "what was deleted goes", || {
+            has(&mirror, "new") && !has(&mirror, "deleted") && !has(&mirror, "deleted-tree")
+        });
+        stays(A_WHILE, "what was moved away stays", || {
+            has(&mirror, "moved")
+        });
+        mirror.stop();
+    }
+    Ok(())
 }

@@ -21,15 +21,41 @@ const LINE: &[u8] = b"2026-11-22T12:00:00 a line of a log, sixty-four bytes with
 /// Files are written or overwritten; each version is longer than all before, so the size at the receiver tells which
 /// one is there (a later one will do: the change is visible).
 pub fn single(kind: Kind, results: &mut Results) -> io::Result<()> {
-    let mut bed = Bed::start(kind, |_| Ok(()))?;
+    let bed = Bed::start(kind, |_| Ok(()))?;
+    for seconds in singles(bed)? {
+        results.add(Series::Single, kind, seconds);
+    }
+    Ok(())
+}
+
+/// The same over ssh, and beside it to a daemon in the same minute, to compare.
+pub fn over_ssh(kind: Kind, results: &mut Results) -> io::Result<()> {
+    let daemon = singles(Bed::start(kind, |_| Ok(()))?)?;
+    let ssh = singles(Bed::start_over_ssh()?)?;
+    results.add(Series::SshFactor, kind, median(&ssh) / median(&daemon));
+    for seconds in ssh {
+        results.add(Series::SshSingle, kind, seconds);
+    }
+    Ok(())
+}
+
+fn median(seconds: &[f64]) -> f64 {
+    let mut seconds = seconds.to_vec();
+    seconds.sort_unstable_by(f64::total_cmp);
+    seconds.get(seconds.len() / 2).copied().unwrap_or(NEVER)
+}
+
+/// The seconds after which each of the changes was visible.
+fn singles(mut bed: Bed) -> io::Result<Vec<f64>> {
+    let mut seen = Vec::new();
     let (source, replica) = (bed.source(), bed.replica().to_owned());
     let mut awaited = Vec::new();
-    let collect = |awaited: &mut Vec<(usize, Instant)>, results: &mut Results| {
+    let collect = |awaited: &mut Vec<(usize, Instant)>, seen: &mut Vec<f64>| {
         awaited.retain(|&(number, closed)| {
             let is_visible = fs::metadata(replica.join(name(number)))
                 .is_ok_and(|there| there.len() >= size(number));
             if is_visible {
-                results.add(Series::Single, kind, closed.elapsed().as_secs_f64());
+                seen.push(closed.elapsed().as_secs_f64());
             }
             !is_visible
         });
@@ -42,18 +68,17 @@ pub fn single(kind: Kind, results: &mut Results) -> io::Result<()> {
         awaited.push((number, closed));
         let next = start + SINGLE_INTERVAL * (number as u32 + 1);
         pace::wait_until(closed, LIMIT, || {
-            collect(&mut awaited, results);
+            collect(&mut awaited, &mut seen);
             Instant::now() >= next
         })?;
     }
     pace::wait_until(Instant::now(), LIMIT, || {
-        collect(&mut awaited, results);
+        collect(&mut awaited, &mut seen);
         awaited.is_empty()
     })?;
-    for _ in awaited {
-        results.add(Series::Single, kind, NEVER);
-    }
-    bed.tool.check_alive()
+    seen.extend(awaited.iter().map(|_| NEVER));
+    bed.tool.check_alive()?;
+    Ok(seen)
 }
 
 /// Each append opens, writes and closes, as `echo >> log` does.

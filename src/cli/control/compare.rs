@@ -1,7 +1,9 @@
 //! `sersync resync` and `sersync verify`: a run is begun, followed to its end, and told about.
 
+use std::cell::Cell;
 use std::path::{Path, PathBuf};
 
+use futures_util::TryFutureExt as _;
 use serde_json::{Value, json};
 
 use super::failure::Failure;
@@ -131,10 +133,28 @@ impl<'a> Run<'a> {
             return Ok(None);
         }
         let mut progress = Progress::new(!self.args.whom.json);
-        let finished = instance
-            .follow(begin, |percent| progress.show(instance.name(), percent))
-            .await?;
-        Ok(Some(finished))
+        let number = Cell::new(None);
+        let begin = begin.map_ok(|run| {
+            number.set(Some(run));
+            run
+        });
+        let following = instance.follow(begin, |percent| progress.show(instance.name(), percent));
+        let ended = tokio::select! {
+            finished = following => Some(finished),
+            Ok(()) = tokio::signal::ctrl_c() => None,
+        };
+        drop(progress);
+        if let Some(finished) = ended {
+            return Ok(Some(finished?));
+        }
+        // Without a word one would take it for ended.
+        let name = instance.name();
+        Err(Failure::Interrupted(match number.get() {
+            None => format!("{name}: no longer asked"),
+            Some(run) => format!(
+                "{name}: run {run} goes on, it is only not waited for any more; `sersync status` shows it"
+            ),
+        }))
     }
 
     fn answer(&self, finished: &Finished) -> Value {

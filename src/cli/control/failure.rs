@@ -15,6 +15,9 @@ pub(super) enum Failure {
     /// The command line fits nothing that runs.
     #[error("{0}")]
     Usage(String),
+    /// Somebody pressed Ctrl-C.
+    #[error("{0}")]
+    Interrupted(String),
     #[error(transparent)]
     Client(#[from] ClientError),
     #[error("failed to write the answer: {0}")]
@@ -25,7 +28,11 @@ impl Failure {
     /// The exit code, as in sysexits.h.
     pub(super) fn code(&self) -> u8 {
         match self {
-            Self::Usage(_) | Self::Client(ClientError::InvalidArgument(_)) => exit::USAGE,
+            Self::Usage(_)
+            | Self::Client(ClientError::InvalidArgument(_) | ClientError::NotFound(_)) => {
+                exit::USAGE
+            }
+            Self::Interrupted(_) => exit::INTERRUPTED,
             Self::Client(
                 ClientError::NoBus { .. }
                 | ClientError::NotRunning(_)

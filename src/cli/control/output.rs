@@ -1,6 +1,10 @@
 //! Standard output and the terminal behind it.
 
 use std::io::{self, ErrorKind, IsTerminal as _, Write as _};
+use std::os::fd::AsFd as _;
+
+use tokio::io::Interest;
+use tokio::net::unix::pipe::Sender;
 
 /// Lines are not wrapped any wider, however wide the terminal: long ones are hard to read.
 const WIDEST: usize = 120;
@@ -46,6 +50,18 @@ impl Output {
     /// Writes and ends the line.
     pub(super) fn line(&mut self, text: &str) -> io::Result<()> {
         self.write(&format!("{text}\n"))
+    }
+}
+
+/// Comes back when nobody reads standard output any more, as `head` that has seen enough; never where that cannot be
+/// seen, as of a file.
+pub(super) async fn nobody_reads() {
+    let stdout = io::stdout().as_fd().try_clone_to_owned();
+    // Without checks: it stays in the mode it is in, and nothing is written by this.
+    let watch = |stdout| Sender::from_owned_fd_unchecked(stdout).ok();
+    match stdout.ok().and_then(watch) {
+        Some(watched) if watched.ready(Interest::ERROR).await.is_ok() => {}
+        _ => std::future::pending().await,
     }
 }
 

@@ -1,6 +1,7 @@
 //! `sersync status`: what instances do, once or at every change.
 
 use std::os::unix::ffi::OsStrExt as _;
+use std::pin::pin;
 use std::time::{Duration, SystemTime};
 
 use super::failure::Failure;
@@ -28,6 +29,7 @@ async fn watch(bus: &Bus, args: &StatusArgs, out: &mut Output) -> Result<(), Fai
     let mut changes = bus.changes().await?;
     let mut tick = tokio::time::interval(TICK);
     let mut last = Vec::new();
+    let mut nobody_reads = pin!(output::nobody_reads());
     loop {
         let statuses = read(bus, args).await?;
         let in_place = !args.whom.json && output::terminal().is_some();
@@ -53,6 +55,7 @@ async fn watch(bus: &Bus, args: &StatusArgs, out: &mut Output) -> Result<(), Fai
                     tokio::time::sleep(GATHER).await;
                     break;
                 }
+                () = &mut nobody_reads => return Ok(()),
                 _ = tick.tick(), if in_place => out.write(&redrawn(&shown(args, &last)))?,
             }
         }

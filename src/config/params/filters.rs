@@ -4,6 +4,8 @@
 //! rules it was given. So a rule may neither clear the list, nor lift a protection, nor come from files that sersync
 //! does not see.
 
+use crate::filter::Rule;
+
 const CLEAR: &str = "clears the filter rules before it; remove it";
 const MERGE: &str =
     "takes its rules from a file that is read during each run; write the rules themselves";
@@ -39,6 +41,27 @@ pub(super) fn check_rule(rule: &str) -> Result<(), &'static str> {
         return Err("the pattern is missing");
     }
     Ok(())
+}
+
+/// A rule that is not read here.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Unknown {
+    /// It may hide a directory with what is in it.
+    Hides,
+    /// It hides nothing.
+    Harmless,
+}
+
+/// What a rule of `--filter` says that [`check_rule`] let through.
+pub(super) fn known(rule: &str) -> Result<Rule, Unknown> {
+    let (head, pattern) = rule.split_once([' ', '_']).unwrap_or((rule, ""));
+    let (name, modifiers) = split_head(head);
+    match name {
+        "P" | "protect" | "S" | "show" => Err(Unknown::Harmless),
+        "-" | "exclude" if modifiers.is_empty() => Ok(Rule::Exclude(pattern.into())),
+        "+" | "include" if modifiers.is_empty() => Ok(Rule::Include(pattern.into())),
+        _ => Err(Unknown::Hides),
+    }
 }
 
 /// Splits `exclude,/s` or `-s` into the rule's name and its modifiers.

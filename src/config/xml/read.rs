@@ -8,10 +8,10 @@ use super::super::suggest::nearest;
 use super::element::Element;
 use super::{
     AuthXml, CdnInfoXml, CommandParamXml, CommonParamsXml, CrontabXml, DestinationXml,
-    ExpressionXml, FailLogXml, FileSystemXml, HeadXml, HostXml, HttpXml, InotifyXml, LocalPathXml,
-    ParamsXml, PatternsXml, PluginKindXml, PluginXml, RefreshCdnXml, RegexUrlXml, RemoteXml,
-    RsyncXml, SendUrlXml, SersyncXml, SocketXml, SshXml, StartPluginXml, SwitchXml, TimeoutXml,
-    UserDefinedPortXml,
+    ExpressionXml, FailLogXml, FileSystemXml, FilterXml, HeadXml, HostXml, HttpXml, InotifyXml,
+    LocalPathXml, ParamsXml, PatternsXml, PluginKindXml, PluginXml, RefreshCdnXml, RegexUrlXml,
+    RemoteXml, RsyncXml, RuleKindXml, RuleXml, SendUrlXml, SersyncXml, SocketXml, SshXml,
+    StartPluginXml, SwitchXml, TimeoutXml, UserDefinedPortXml,
 };
 
 /// The plugins that can be defined.
@@ -103,7 +103,7 @@ fn read_head(element: &mut Element<'_, '_, '_>) -> HeadXml {
         file_system: element.child("fileSystem", |file_system| FileSystemXml {
             xfs: file_system.attribute("xfs"),
         }),
-        filter: element.child("filter", |filter| read_patterns(filter, "exclude")),
+        filter: element.child("filter", read_filter),
         inotify: element.child("inotify", read_inotify),
         sersync: element.child("sersync", read_sersync),
         plugins: element.children("plugin", read_plugin),
@@ -114,6 +114,34 @@ fn read_switch(element: &mut Element<'_, '_, '_>) -> SwitchXml {
     SwitchXml {
         at: element.at(),
         start: element.attribute("start"),
+    }
+}
+
+fn read_filter(element: &mut Element<'_, '_, '_>) -> FilterXml {
+    let excludes = element.children("exclude", |exclude| RuleXml {
+        at: exclude.at(),
+        kind: RuleKindXml::Exclude {
+            expression: exclude.attribute("expression"),
+            pattern: exclude.attribute("pattern"),
+        },
+    });
+    let includes = element.children("include", |include| RuleXml {
+        at: include.at(),
+        kind: RuleKindXml::Include {
+            pattern: include.attribute("pattern"),
+        },
+    });
+    let files = element.children("excludeFrom", |file| RuleXml {
+        at: file.at(),
+        kind: RuleKindXml::ExcludeFrom {
+            path: file.attribute("path"),
+        },
+    });
+    let mut rules: Vec<RuleXml> = excludes.into_iter().chain(includes).chain(files).collect();
+    rules.sort_by_key(|rule| rule.at);
+    FilterXml {
+        switch: read_switch(element),
+        rules,
     }
 }
 

@@ -36,7 +36,10 @@ pub enum ClientError {
     /// An argument makes no sense.
     #[error("{0}")]
     InvalidArgument(String),
-    /// The instance will not: it is paused or held, or there is no such thing.
+    /// The instance has no such thing.
+    #[error("{0}")]
+    NotFound(String),
+    /// The instance will not: it is paused or held.
     #[error("{0}")]
     Refused(String),
     /// Anything else.
@@ -92,8 +95,9 @@ fn by_name(name: &str, text: String) -> ClientError {
     match name.strip_prefix("org.sersync1.Error.") {
         Some("InvalidConfiguration") => ClientError::InvalidConfiguration(text),
         Some("InvalidArgument") => ClientError::InvalidArgument(text),
+        Some("NotFound") if !text.is_empty() => ClientError::NotFound(text),
         Some("Stopping") => ClientError::Stopping(text),
-        // Paused, Held, Failed, NotFound, and whatever a newer service may answer.
+        // Paused, Held, Failed, and whatever a newer service may answer.
         _ if text.is_empty() => ClientError::Refused(name.into()),
         _ => ClientError::Refused(text),
     }
@@ -115,6 +119,7 @@ mod tests {
             ClientError::InvalidArgument(_)
         ));
         assert!(matches!(named("Stopping"), ClientError::Stopping(_)));
+        assert!(matches!(named("NotFound"), ClientError::NotFound(_)));
         assert!(matches!(named("Held"), ClientError::Refused(text) if text == "why"));
         assert!(matches!(named("Newer"), ClientError::Refused(text) if text == "why"));
     }

@@ -12,14 +12,14 @@ use crate::change::Extent;
 use crate::control::DriftKind;
 use crate::dirty::DirtyPath;
 use crate::fail_queue::Failure;
-use crate::filter::{Filter, Kind};
+use crate::filter::{Filter, Kind, Rule};
 use crate::lane::End;
 use crate::lane::guard::check_first;
 use crate::lane::removal::{Extraneous, Removal, left_out};
 use crate::lane::slot::position;
 use crate::path::{RelPath, SourceRoot};
 use crate::resolve::mirrored::Mirrored;
-use crate::rsync::rules::{Effect, THE_ROOT_ALONE, rule};
+use crate::rsync::rules::{DIRECTORIES_ALONE, Effect, THE_ROOT_ALONE, rule};
 use crate::rsync::{
     Ended, Exit, Forms, Itemized, Names, Outcome, Pace, Progress, RefusedForm, RunKind, args, judge,
 };
@@ -32,6 +32,27 @@ const IN_THE_WAY: &str = "could not make way for ";
 
 /// rsync's exit where the module refuses deletions.
 pub(super) const REFUSED: i32 = 4;
+
+/// What a job with a filter leaves alone: what the filter excludes, and what these patterns do, which are rsync's.
+/// `None` without a filter: rsync walks by itself then, and is told the patterns.
+pub(super) fn with_excludes(
+    filter: Option<&Arc<Filter>>,
+    patterns: &[String],
+) -> Option<Arc<Filter>> {
+    let filter = filter?;
+    let rules: Vec<Rule> = patterns
+        .iter()
+        .map(|pattern| Rule::of_exclude(pattern.as_bytes()))
+        .collect();
+    if rules.is_empty() {
+        return Some(Arc::clone(filter));
+    }
+    match Filter::new(rules) {
+        Ok(patterns) => Some(Arc::new(filter.and(&patterns))),
+        // They were tried when the configuration was read.
+        Err(_) => Some(Arc::clone(filter)),
+    }
+}
 
 impl Transfer {
     /// Whether a path failed since the receiver has a directory with content in its place.
@@ -46,12 +67,42 @@ impl Transfer {
         written: &mut Vec<DirtyPath>,
         plain: &mut Vec<DirtyPath>,
     ) -> Vec<DirtyPath> {
-        let Some(filter) = &self.context.filter else {
+        let Some(filter) = &self.filter else {
             return Vec::new();
         };
         let is_delicate = |dirty: &mut DirtyPath| filter.excludes(&dirty.path, Kind::Directory);
         let taken = written.extract_if(.., is_delicate);
         taken.chain(plain.extract_if(.., is_delicate)).collect()
+    }
+
+    /// The rule for a run of directories some of which are mirrored only as long as they are.
+    pub(super) fn directories_alone(&self) -> Option<OsString> {
+        let filter = self.filter.as_ref();
+        let has_such = filter.is_some_and(|filter| filter.includes_directories());
+        has_such.then(|| DIRECTORIES_ALONE.into())
+    }
+
+    /// Sends what is mirrored only as long as it is a directory, with a rule that it is left out otherwise.
+    pub(super) async fn send_directories(
+        &mut self,
+        root: &SourceRoot,
+        written: &mut Vec<DirtyPath>,
+        plain: &mut Vec<DirtyPath>,
+    ) {
+        let (Some(rule), Some(filter)) = (self.directories_alone(), self.filter.clone()) else {
+            return;
+        };
+        let is_such = |dirty: &mut DirtyPath| filter.excludes(&dirty.path, Kind::Other);
+        let taken = written.extract_if(.., is_such);
+        let mut paths: Vec<DirtyPath> = taken.chain(plain.extract_if(.., is_such)).collect();
+        if paths.is_empty() {
+            return;
+        }
+        paths.sort_by(|a, b| a.path.cmp(&b.path));
+        self.rules.push(rule);
+        let kind = RunKind::Send { ignore_times: true };
+        self.run_list(root, kind, paths).await;
+        self.rules.clear();
     }
 
     /// Sends it, with a rule that it is left out if it has become a directory by then: rsync would make an empty one.
@@ -103,7 +154,7 @@ impl Transfer {
     /// is in them, and has what belongs there sent with the next job.
     pub(super) async fn make_way(&mut self, root: &Arc<SourceRoot>) {
         let paths = std::mem::take(&mut self.in_the_way);
-        let Some(filter) = self.context.filter.clone().filter(|_| !paths.is_empty()) else {
+        let Some(filter) = self.filter.clone().filter(|_| !paths.is_empty()) else {
             return;
         };
         let names: BTreeSet<RelPath> = paths.iter().map(|dirty| dirty.path.clone()).collect();
@@ -135,7 +186,7 @@ impl Transfer {
         gone: Vec<DirtyPath>,
         hidden: Vec<DirtyPath>,
     ) {
-        let filter = self.context.filter.clone();
+        let filter = self.filter.clone();
         let filter = filter.as_deref();
         let hide: BTreeSet<RelPath> = hidden.iter().map(|dirty| dirty.path.clone()).collect();
         let paths: Vec<DirtyPath> = gone.into_iter().chain(hidden).collect();
@@ -162,7 +213,7 @@ impl Transfer {
     /// Removes what is only at the receiver in directories that it was writing to when it was killed.
     /// Whether that is over.
     pub(super) async fn sweep_picked(&mut self, root: &Arc<SourceRoot>, dirs: &[RelPath]) -> bool {
-        let filter = self.context.filter.clone();
+        let filter = self.filter.clone();
         let removal = self
             .pick(root, dirs, Vec::new(), filter.as_deref(), None)
             .await;
@@ -221,7 +272,11 @@ impl Transfer {
         let kind = RunKind::List { recursive: false };
         let list = args::directories_list(dirs);
         let found = self.ask(root, kind, rules, list, dirs).await?;
-        Ok(Removal::pick(found, filter, within))
+        // They are read one level deep, and what is below is only there.
+        let above = dirs.iter().flat_map(RelPath::ancestors_below_root);
+        let here: BTreeSet<RelPath> = dirs.iter().cloned().chain(above).collect();
+        let is_here = |dir: &RelPath| here.contains(dir);
+        Ok(Removal::pick(found, filter, within, is_here))
     }
 
     pub(super) async fn ask(
@@ -342,12 +397,6 @@ impl Transfer {
         let mut launch = self.context.launch(root, kind, forms, Pace::Long);
         launch.args.splice(0..0, rules);
         launch.args.splice(0..0, self.rules_of_gaps(kind));
-        // What is only there is asked for without them: a directory is listed only if all of it would go.
-        if !matches!(kind, RunKind::List { .. }) {
-            launch
-                .args
-                .splice(0..0, args::excluding_below(&self.excludes));
-        }
         tracing::trace!("{}", args::shown(&launch.args));
         let running = self
             .context
@@ -463,11 +512,15 @@ impl Transfer {
             self.fail_or_repeat(trees, &failure);
             return None;
         }
-        let mut delicate: Vec<DirtyPath> = mirrored
-            .delicate
-            .iter()
-            .map(|path| DirtyPath::now(path.clone(), Extent::Entry))
-            .collect();
+        let entries = |paths: &[RelPath]| {
+            let entries = paths.iter().cloned();
+            let entries = entries.map(|path| DirtyPath::now(path, Extent::Entry));
+            entries.collect::<Vec<_>>()
+        };
+        let mut directories = entries(&mirrored.directories);
+        self.send_directories(root, &mut directories, &mut Vec::new())
+            .await;
+        let mut delicate = entries(&mirrored.delicate);
         delicate.sort_by(|a, b| a.path.cmp(&b.path));
         self.send_delicate(root, delicate).await;
         let shown = vec!["--info=progress2".into()];
@@ -552,10 +605,12 @@ impl Transfer {
             return Err(unsaid(-1));
         }
         let kind = RunKind::List { recursive: true };
-        let rules = left_out(&mirrored.excluded);
+        let rules = left_out(&mirrored.excluded, &mirrored.hidden);
         let list = args::list(trees);
         let found = self.ask(root, kind, rules, list, trees).await?;
-        let removal = Removal::pick(found, Some(filter), None);
+        let is_here =
+            |dir: &RelPath| mirrored.holds(dir) || trees.iter().any(|tree| tree.is_within(dir));
+        let removal = Removal::pick(found, Some(filter), None, is_here);
         if trees.iter().any(RelPath::is_root) && self.context.guard.is_first_contact() {
             let sent = mirrored.entries.len() + mirrored.delicate.len();
             let there = (sent as u64).saturating_sub(self.made + 1) + removal.len();
@@ -564,8 +619,9 @@ impl Transfer {
                 return Err(unsaid(-1));
             }
         }
-        let excluded = mirrored.excluded.iter().map(|(path, _)| path.clone());
-        self.carry_out(root, &removal, &excluded.collect()).await
+        let excluded = mirrored.excluded.iter().map(|(path, _)| path);
+        let hide = excluded.chain(&mirrored.hidden).cloned().collect();
+        self.carry_out(root, &removal, &hide).await
     }
 }
 

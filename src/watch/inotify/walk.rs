@@ -33,6 +33,8 @@ pub(super) enum Tell {
     Nothing,
     /// Each entry may differ: it may have come before the watch.
     Entries,
+    /// What the filter before excluded.
+    Uncovered,
     /// Files written a moment ago: their last events may have been dropped.
     Racy(SystemTime),
 }
@@ -151,6 +153,17 @@ impl WatchThread {
                 // Made by itself, it would not be told either; what is in it is.
                 Tell::Entries if is_directory && !self.config.switches.create_folder => {}
                 Tell::Entries => self.changes.push(Change::entry(path.join(name))),
+                Tell::Uncovered => {
+                    let (before, path) = (self.filter_before.as_ref(), path.join(name));
+                    let kind = Kind::directory_if(is_directory);
+                    if before.is_some_and(|before| before.excludes(&path, kind)) {
+                        self.changes.push(if is_directory {
+                            Change::subtree(path)
+                        } else {
+                            Change::written(path)
+                        });
+                    }
+                }
                 Tell::Racy(since) => {
                     if kind == FileType::RegularFile && was_written_since(&fd, name, since) {
                         self.changes.push(Change::written(path.join(name)));
