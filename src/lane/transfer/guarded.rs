@@ -19,7 +19,7 @@ use crate::lane::guard::check_first;
 use crate::lane::removal::Removal;
 use crate::lane::{End, VOLUME_MISSING};
 use crate::path::{RelPath, SourceRoot};
-use crate::resolve::Resolved;
+use crate::resolve::{Resolved, directories};
 use crate::rsync::rules::{Effect, rule_below};
 use crate::rsync::{Exit, Names, RefusedForm, RunKind, args, judge};
 
@@ -147,7 +147,12 @@ impl Transfer {
         let asked = self.ask(root, kind, Vec::new(), args::list(&parts), &parts);
         let removed = match asked.await {
             Ok(found) => {
-                let removal = Removal::pick(found, None, None);
+                let above = found.iter().flat_map(|one| one.path.ancestors_below_root());
+                let above: Vec<RelPath> = above.collect::<BTreeSet<_>>().into_iter().collect();
+                let below = Arc::clone(root);
+                let here = on_disk(move || directories(&below, &above)).await;
+                let here: BTreeSet<RelPath> = here.into_iter().flatten().collect();
+                let removal = Removal::pick(found, None, None, |dir| here.contains(dir));
                 self.carry_out(root, &removal, &BTreeSet::new()).await
             }
             Err(failure) => Err(failure),
