@@ -110,13 +110,14 @@ impl FailQueue {
         failed
     }
 
-    /// A path got through, with everything below it if it was a subtree.
-    pub fn on_synced(&mut self, path: &RelPath, extent: Extent) {
+    /// A path got through, with everything below it if it was a subtree, but for what failed again in the same run: that
+    /// stays with its history.
+    pub fn on_synced(&mut self, path: &RelPath, extent: Extent, failed_again: &BTreeSet<RelPath>) {
         // Sending a directory itself says nothing of a failure below it.
         if self
             .paths
             .get(path)
-            .is_some_and(|failed| failed.extent <= extent)
+            .is_some_and(|failed| failed.extent <= extent && !failed_again.contains(path))
         {
             self.remove(path);
         }
@@ -125,6 +126,7 @@ impl FailQueue {
                 .paths
                 .range(path..)
                 .take_while(|(other, _)| other.is_within(path))
+                .filter(|(other, _)| !failed_again.contains(other))
                 .map(|(other, _)| other.clone())
                 .collect();
             for other in below {
@@ -223,6 +225,7 @@ mod tests {
     use super::*;
 
     const PERIOD: Duration = Duration::from_secs(3600);
+    const NONE: BTreeSet<RelPath> = BTreeSet::new();
 
     fn dirty(name: &str, extent: Extent) -> DirtyPath {
         let path = RelPath::new(name.as_bytes()).expect("a valid path");
@@ -252,7 +255,7 @@ mod tests {
         }
         assert_eq!(waits[..4], [2, 4, 8, 16]);
         assert_eq!(waits[13], 3600);
-        queue.on_synced(&dirty("a", Extent::Entry).path, Extent::Entry);
+        queue.on_synced(&dirty("a", Extent::Entry).path, Extent::Entry, &NONE);
         assert!(queue.is_empty());
     }
 
@@ -262,7 +265,7 @@ mod tests {
         for name in ["d/a", "d/b/c", "d.x", "e"] {
             queue.on_failed(&dirty(name, Extent::Entry), failure(), Instant::now());
         }
-        queue.on_synced(&dirty("d", Extent::Subtree).path, Extent::Subtree);
+        queue.on_synced(&dirty("d", Extent::Subtree).path, Extent::Subtree, &NONE);
         let left: Vec<String> = queue.iter().map(|(path, _)| path.to_string()).collect();
         assert_eq!(left, ["d.x", "e"]);
     }
@@ -272,9 +275,9 @@ mod tests {
         let mut queue = FailQueue::new(PERIOD);
         let locked = dirty("locked", Extent::Subtree);
         queue.on_failed(&locked, failure(), Instant::now());
-        queue.on_synced(&locked.path, Extent::Entry);
+        queue.on_synced(&locked.path, Extent::Entry, &NONE);
         assert_eq!(queue.len(), 1);
-        queue.on_synced(&locked.path, Extent::Subtree);
+        queue.on_synced(&locked.path, Extent::Subtree, &NONE);
         assert!(queue.is_empty());
     }
 
@@ -309,7 +312,7 @@ mod tests {
                 let one = dirty(&format!("p{which}"), Extent::Entry);
                 match what {
                     0 => { queue.on_failed(&one, failure(), now); owed.insert(one.path); }
-                    1 => { queue.on_synced(&one.path, Extent::Entry); owed.remove(&one.path); }
+                    1 => { queue.on_synced(&one.path, Extent::Entry, &NONE); owed.remove(&one.path); }
                     _ => for taken in queue.take_due(now) {
                         prop_assert!(owed.contains(&taken.path));
                         queue.on_failed(&taken, failure(), now);

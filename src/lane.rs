@@ -434,8 +434,11 @@ impl LaneState {
         let poisoned = self.is_poisoned(route, &report);
         let only_looked = report.runs == 0 && !report.routed.is_empty();
         let mut news = Vec::from_iter(pushed);
+        let failed = report.failed.iter();
+        let failed_again: BTreeSet<RelPath> = failed.map(|(dirty, _)| dirty.path.clone()).collect();
         for dirty in report.synced {
-            self.failed.on_synced(&dirty.path, dirty.extent);
+            self.failed
+                .on_synced(&dirty.path, dirty.extent, &failed_again);
         }
         if poisoned {
             let failure = Failure {
