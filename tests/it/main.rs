@@ -30,6 +30,7 @@ mod tree;
 
 mod changes;
 mod control;
+mod crashes;
 mod crontab;
 mod errors;
 mod filters;
