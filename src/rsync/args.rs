@@ -1,7 +1,7 @@
 //! The argument vector and the list of one run. Pure.
 //!
 //! Every run has the same shape: the user's options, then ours (rsync takes the later one where two speak of the same
-//! thing), then `-- ./ TARGET/`, with the names on standard input: NUL-separated, each as `./name`, since rsync would
+//! thing), then `-- . TARGET/`, with the names on standard input: NUL-separated, each as `./name`, since rsync would
 //! take a name that begins with `#` or `;` for a comment.
 
 use std::ffi::{OsStr, OsString};
@@ -9,6 +9,11 @@ use std::os::unix::ffi::OsStrExt;
 
 use crate::config::{RemoteConfig, Target};
 use crate::path::RelPath;
+
+/// The source, which is the working directory. Just this: from a relative path, as `./` is one, rsync makes an absolute one
+/// with what getcwd told it at its start, and changes into that. If the source is unmounted between the two, it is in
+/// the bare mount point then, and deletes everything (seen with 3.5.0). From `.` it does not change at all.
+const HERE: &str = ".";
 
 /// Seconds to connect to a daemon. A host that drops packets must not keep a probe for minutes.
 const CONNECT_SECONDS: u32 = 10;
@@ -204,7 +209,7 @@ pub fn arguments(remote: &RemoteConfig, kind: RunKind, forms: Forms, pace: Pace)
             args.push(option);
         }
     }
-    args.extend(["--".into(), "./".into(), destination(&remote.target)]);
+    args.extend(["--".into(), HERE.into(), destination(&remote.target)]);
     args
 }
 
