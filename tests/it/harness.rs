@@ -3,7 +3,7 @@
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::process::{Command, ExitStatus};
 use std::time::{Duration, Instant};
 
 use tempfile::TempDir;
@@ -251,6 +251,12 @@ impl Mirror {
     #[track_caller]
     pub fn stop(&mut self) {
         self.sersync.take().expect("sersync runs").stop();
+    }
+
+    /// Waits for an end that nobody asked for.
+    #[track_caller]
+    pub fn ends_by_itself(&mut self) -> ExitStatus {
+        self.sersync.take().expect("sersync runs").wait(SOON)
     }
 
     /// Ends sersync with SIGKILL.
