@@ -247,6 +247,16 @@ impl Mirror {
         took
     }
 
+    /// Waits until the first push is over, so that a later one is no first contact.
+    #[track_caller]
+    pub fn is_known(&self) {
+        let state = self.at("state");
+        wait_until(SOON, "what the remote is equal to is kept", || {
+            let mut kept = fs::read_dir(&state).into_iter().flatten().flatten();
+            kept.any(|file| file.path().extension().is_some_and(|kind| kind == "known"))
+        });
+    }
+
     /// Ends sersync with SIGTERM, which must give 0.
     #[track_caller]
     pub fn stop(&mut self) {
