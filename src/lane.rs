@@ -17,7 +17,6 @@ use crate::dirty::{DirtyPath, DirtySet, Route};
 use crate::fail_queue::{FailQueue, Failed, Failure};
 use crate::path::RelPath;
 use crate::rsync::args::Forms;
-use crate::rsync::outcome::RefusedForm;
 use crate::saved::{Line, Saved, SavedFailure};
 
 pub mod clock;
@@ -25,6 +24,7 @@ pub mod context;
 mod down;
 mod job;
 mod news;
+pub mod preview;
 mod push;
 mod removal;
 mod sample;
@@ -524,14 +524,8 @@ impl LaneState {
             End::Unreachable(failure) => self.went_down(failure, false, now, jitter),
             End::Misconfigured(failure) => self.went_down(failure, true, now, jitter),
             End::Refused(form) => {
-                let forms = &mut self.forms;
-                let was_given = match form {
-                    RefusedForm::DeleteByName => std::mem::take(&mut forms.delete_by_name),
-                    RefusedForm::DeleteInTrees => std::mem::take(&mut forms.delete_in_trees),
-                    RefusedForm::Force => std::mem::take(&mut forms.force),
-                    RefusedForm::ExactTimes => forms.exact_times.replace(false) != Some(false),
-                };
-                if was_given {
+                if let Some(forms) = form.dropped_from(self.forms) {
+                    self.forms = forms;
                     return vec![News::FormChanged(form)];
                 }
                 let message = "it refuses an option that was not given".into();

@@ -40,6 +40,7 @@ const LAYERS: &[&[&str]] = &[
     ],
     &[
         "lane::context",
+        "lane::preview",
         "lane::sample",
         "lane::transfer",
         "lane::verify",

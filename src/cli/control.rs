@@ -19,10 +19,10 @@ mod choose;
 mod compare;
 mod failed;
 mod failure;
-mod json;
+pub(super) mod json;
 mod output;
 mod status;
-mod text;
+pub(super) mod text;
 
 /// What a running instance can be asked.
 #[derive(Debug, Subcommand)]

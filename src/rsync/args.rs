@@ -13,6 +13,11 @@ use crate::path::RelPath;
 /// Seconds to connect to a daemon. A host that drops packets must not keep a probe for minutes.
 const CONNECT_SECONDS: u32 = 10;
 
+const DRY_RUN: &str = "--dry-run";
+const OUT_FORMAT: &str = "--out-format=%i %n";
+const PROGRESS: &str = "--info=progress2";
+const END_OF_OPTIONS: &str = "--";
+
 /// What a run is to do with its list.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum RunKind {
@@ -115,7 +120,7 @@ pub fn arguments(remote: &RemoteConfig, kind: RunKind, forms: Forms, pace: Pace)
             }
         }
         RunKind::Ask { exact } => {
-            for option in ["--dry-run", "--no-r", "--dirs", "--ignore-missing-args"] {
+            for option in [DRY_RUN, "--no-r", "--dirs", "--ignore-missing-args"] {
                 ours(option);
             }
             ours(modify_window(exact));
@@ -142,10 +147,10 @@ pub fn arguments(remote: &RemoteConfig, kind: RunKind, forms: Forms, pace: Pace)
         RunKind::List { recursive } => listing(recursive).into_iter().for_each(&mut ours),
         RunKind::Verify { delete } => {
             for option in [
-                "--dry-run",
+                DRY_RUN,
                 "--recursive",
                 "--checksum",
-                "--out-format=%i %n",
+                OUT_FORMAT,
                 "--ignore-missing-args",
                 modify_window(false),
             ] {
@@ -157,7 +162,7 @@ pub fn arguments(remote: &RemoteConfig, kind: RunKind, forms: Forms, pace: Pace)
         }
         RunKind::Tree { delete } => {
             ours("--recursive");
-            ours("--info=progress2");
+            ours(PROGRESS);
             ours("--ignore-missing-args");
             // As long as nothing is known, there was nothing at the receiver to lose by it.
             ours(modify_window(forms.exact_times != Some(false)));
@@ -204,7 +209,23 @@ pub fn arguments(remote: &RemoteConfig, kind: RunKind, forms: Forms, pace: Pace)
             args.push(option);
         }
     }
-    args.extend(["--".into(), "./".into(), destination(&remote.target)]);
+    args.extend([
+        END_OF_OPTIONS.into(),
+        "./".into(),
+        destination(&remote.target),
+    ]);
+    args
+}
+
+/// The same run as a rehearsal: it says what it would do, an entry a line as [`Itemized`](super::Itemized) reads them,
+/// and does nothing.
+#[must_use]
+pub fn rehearsed(mut args: Vec<OsString>) -> Vec<OsString> {
+    // What it prints would stand among the lines.
+    args.retain(|arg| arg != PROGRESS);
+    let end = args.iter().rposition(|arg| arg == END_OF_OPTIONS);
+    let end = end.unwrap_or(args.len());
+    args.splice(end..end, [DRY_RUN.into(), OUT_FORMAT.into()]);
     args
 }
 
@@ -236,11 +257,11 @@ fn listing(recursive: bool) -> [&'static str; 7] {
     [
         depth,
         how,
-        "--dry-run",
+        DRY_RUN,
         "--existing",
         "--ignore-existing",
         "--delete",
-        "--out-format=%i %n",
+        OUT_FORMAT,
     ]
 }
 

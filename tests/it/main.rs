@@ -39,6 +39,7 @@ mod isolation;
 mod kinds;
 mod oldface;
 mod overrides;
+mod plan;
 mod plugins;
 mod random;
 mod safety;

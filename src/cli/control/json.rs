@@ -96,7 +96,7 @@ pub(super) fn drift(drift: &DriftFound) -> Value {
 }
 
 /// Adds a path under `key`, so that nothing of it is lost.
-fn with_path(mut object: Value, key: &str, path: &[u8]) -> Value {
+pub(in crate::cli) fn with_path(mut object: Value, key: &str, path: &[u8]) -> Value {
     object[key] = String::from_utf8_lossy(path).into();
     if std::str::from_utf8(path).is_err() {
         object[format!("{key}_bytes")] = path.into();
