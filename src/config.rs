@@ -17,6 +17,7 @@ use std::time::Duration;
 
 use crate::filter::Filter;
 
+mod backup;
 mod calendar;
 mod command_line;
 mod differences;
@@ -36,6 +37,7 @@ mod validate;
 mod values;
 mod xml;
 
+pub use backup::Backup;
 pub use calendar::Calendar;
 pub use params::Params;
 pub use plugin::{PluginConfig, PluginKind};
@@ -164,6 +166,10 @@ pub struct RemoteConfig {
     pub params: Params,
     /// `--timeout` of every run.
     pub timeout: Duration,
+    /// `maxDelete`: what would remove more entries at once waits for a person.
+    pub max_delete: Option<u64>,
+    /// `backup`: where what is deleted or replaced is kept.
+    pub backup: Option<Backup>,
 }
 
 /// `<filter>`: what is not mirrored.

@@ -56,6 +56,8 @@ pub enum Request {
     Flush(Duration, Reply<bool>),
     /// Try every failed path now; answered with their number.
     RetryFailed(Scope, Reply<u32>),
+    /// Make the deletions that `maxDelete` withholds, once; answered with the number of entries.
+    AcceptDeletions(Scope, Reply<u64>),
     /// At most so many failed paths whose number is higher.
     ListFailed {
         /// Paths with a higher number only, in the order of their numbers.

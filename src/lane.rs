@@ -19,6 +19,7 @@ use crate::path::RelPath;
 use crate::rsync::args::Forms;
 use crate::saved::{Line, Saved, SavedFailure};
 
+mod allowance;
 pub mod clock;
 pub mod context;
 mod down;
@@ -36,6 +37,7 @@ pub mod verify;
 pub use job::{Condition, End, Hold, Job, News, Plan, Report, Settled};
 pub use slot::Batch;
 
+use allowance::Allowance;
 use clock::Clock;
 use down::Down;
 use push::Push;
@@ -77,6 +79,7 @@ pub struct LaneState {
     push: Push,
     down: Option<Down>,
     held: Option<(Hold, Instant)>,
+    allowance: Allowance,
     source_present: bool,
     /// Groups of which at least one path fails, to be tried apart.
     suspects: VecDeque<Vec<DirtyPath>>,
@@ -107,6 +110,7 @@ impl LaneState {
             push: Push::default(),
             down: None,
             held: None,
+            allowance: Allowance::new(None),
             source_present: true,
             suspects: VecDeque::new(),
             suspects_turn: false,
@@ -121,12 +125,28 @@ impl LaneState {
         }
     }
 
+    /// At most so many entries are removed at the receiver before a person is asked; `None` for any number.
+    #[must_use]
+    pub fn with_max_delete(mut self, limit: Option<u64>) -> Self {
+        self.allowance = Allowance::new(limit);
+        self
+    }
+
+    /// A person accepts the deletions that are withheld: how many entries they would remove.
+    pub fn accept_deletions(&mut self, now: Instant) -> u64 {
+        let (count, withheld) = self.allowance.accept(now);
+        for dirty in withheld {
+            self.dirty.put_back(dirty, Route::Path);
+        }
+        count
+    }
+
     /// Paths that are not known to be equal.
     #[must_use]
     pub fn pending(&self) -> usize {
         let suspects: usize = self.suspects.iter().map(Vec::len).sum();
         let running: usize = self.slots().map(Slot::len).iter().sum();
-        self.dirty.len() + suspects + running
+        self.dirty.len() + suspects + running + self.allowance.len()
     }
 
     /// The paths that failed by themselves.
@@ -199,6 +219,7 @@ impl LaneState {
     /// An administrator has mended something: everything that failed is tried again. Returns the number of paths.
     pub fn retry_failed(&mut self, now: Instant) -> usize {
         self.probe_now(now);
+        self.allowance.hurry(now);
         self.failed.retry_all(now)
     }
 
@@ -221,6 +242,9 @@ impl LaneState {
         }
         if !self.source_present || self.paused {
             return plan;
+        }
+        for dirty in self.allowance.take_due(now) {
+            self.dirty.put_back(dirty, Route::Path);
         }
         if let Some((_, recheck)) = self.held
             && recheck > now
@@ -265,6 +289,7 @@ impl LaneState {
             self.dirty.next_due().filter(|due| *due > now),
             self.failed.next_due(),
             self.push.due().filter(|due| *due > now),
+            self.allowance.due(),
         ];
         plan.wake = times.into_iter().flatten().min();
         plan
@@ -328,6 +353,7 @@ impl LaneState {
             beside,
             excludes,
             forms: self.forms,
+            may_delete: self.allowance.left(now),
         })
     }
 
@@ -434,6 +460,9 @@ impl LaneState {
         let poisoned = self.is_poisoned(route, &report);
         let only_looked = report.runs == 0 && !report.routed.is_empty();
         let mut news = Vec::from_iter(pushed);
+        let withheld = std::mem::take(&mut report.withheld);
+        let (removed, would) = (report.deleted, report.would_delete);
+        news.extend(self.allowance.on_report(removed, withheld, would, now));
         for dirty in report.synced {
             self.failed.on_synced(&dirty.path, dirty.extent);
         }
@@ -474,6 +503,7 @@ impl LaneState {
         if report.end != End::Reached || !only_looked {
             news.extend(self.on_end(report.end, now, jitter));
         }
+        news.extend(self.allowance.on_oldest(self.oldest_owed()));
         news
     }
 
@@ -664,6 +694,7 @@ impl LaneState {
         }
         match failed {
             _ if !is_done => None,
+            _ if self.allowance.len() > 0 => self.hold().map(Settled::Held),
             0 => Some(Settled::Equal),
             _ => Some(Settled::Failed(failed)),
         }
@@ -673,7 +704,7 @@ impl LaneState {
         match &self.held {
             _ if !self.source_present => Some("the source is not there".into()),
             Some((hold, _)) => Some(hold.to_string()),
-            None => None,
+            None => self.allowance.hold().map(|hold| hold.to_string()),
         }
     }
 
@@ -683,7 +714,9 @@ impl LaneState {
         if self.paused {
             return Some("it is paused: resume it first".into());
         }
+        // What is sent goes on while deletions are withheld.
         self.hold()
+            .filter(|_| !self.source_present || self.held.is_some())
     }
 
     /// Whether everything is at the receiver, as far as anybody knows.
@@ -713,7 +746,11 @@ impl LaneState {
             state,
             pending: self.pending() as u64,
             failed: self.failed.len() as u64,
-            oldest: self.oldest_owed(),
+            oldest: self
+                .oldest_owed()
+                .into_iter()
+                .chain(self.allowance.oldest())
+                .min(),
             next_try: self.down.as_ref().map(|down| down.next_try),
             last_error: hold.unwrap_or_else(|| self.last_error.clone()),
         }

@@ -27,7 +27,7 @@
 //! # Invariants
 //!
 //! 1. A change leaves a dirty set only inside a batch; a batch ends as synced, or back in the dirty set, or in the fail
-//!    queue. Never nowhere. ([`dirty`], [`lane`])
+//!    queue, or withheld until somebody accepts what it would delete. Never nowhere. ([`dirty`], [`lane`])
 //! 2. A full queue, a kernel overflow, a directory that cannot be watched or an error nobody foresaw escalates to "the
 //!    whole (sub)tree is dirty", never to loss. ([`watch`])
 //! 3. Per remote, runs overlap only as one path job beside one large file and one tree; what the path job did below the

@@ -31,8 +31,8 @@ pub enum ControlCommand {
     Status(StatusArgs),
     /// Gather changes, but send and delete nothing
     Pause(OneArgs),
-    /// Go on after a pause
-    Resume(OneArgs),
+    /// Go on after a pause, or accept what a guard holds
+    Resume(ResumeArgs),
     /// Compare everything and mend it
     Resync(CompareArgs),
     /// Wait until everything that has changed is at every remote
@@ -80,6 +80,17 @@ pub struct OneArgs {
     /// Which.
     #[command(flatten)]
     pub one: OneRemote,
+}
+
+/// Arguments of `sersync resume`.
+#[derive(Debug, Args)]
+pub struct ResumeArgs {
+    /// Who and which.
+    #[command(flatten)]
+    pub one: OneArgs,
+    /// Make the deletions, once, that `maxDelete` holds; what is paused stays so
+    #[arg(long)]
+    pub accept_deletions: bool,
 }
 
 /// Arguments of what lists something.

@@ -46,6 +46,8 @@ impl Config {
             target,
             params: params.clone(),
             timeout: DEFAULT_TIMEOUT,
+            max_delete: None,
+            backup: None,
         });
         let mirror = MirrorConfig {
             source,

@@ -396,4 +396,20 @@ fn report_overlaps(read: &[Read], problems: &mut Problems<'_>) {
         })
         .collect();
     overlap::check(&sources, &targets, problems);
+    for (at, remote) in read.iter().flat_map(|read| &read.remotes) {
+        let Some(backup) = &remote.backup else {
+            continue;
+        };
+        match backup.place(&remote.target) {
+            Ok(None) => {}
+            Ok(Some(place)) => {
+                let placed = Placed {
+                    at: *at,
+                    what: &place,
+                };
+                overlap::check_backup(&placed, &sources, &targets, problems);
+            }
+            Err(reason) => problems.error(*at, format!("the backup directory {reason}")),
+        }
+    }
 }

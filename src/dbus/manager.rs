@@ -141,6 +141,19 @@ impl Manager {
         .await
     }
 
+    /// Makes the deletions that maxDelete withholds, once, and returns how many entries they were said to remove.
+    #[zbus(out_args("entries"))]
+    async fn accept_deletions(
+        &self,
+        #[zbus(header)] header: Header<'_>,
+        #[zbus(connection)] connection: &Connection,
+    ) -> Result<u64, Refusal> {
+        ask(&self.control, connection, &header, |reply| {
+            Request::AcceptDeletions(Scope::All, reply)
+        })
+        .await
+    }
+
     /// The failed paths with a higher id, at most so many, and never more than 1000 at a time: id, remote, path relative
     /// to the source, exit code of rsync, message, attempts, time of the first, time of the next (0 while it runs).
     #[zbus(out_args("paths"))]

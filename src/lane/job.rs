@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use super::slot::Batch;
-use crate::control::State;
+use crate::control::{State, counted};
 use crate::dirty::{DirtyPath, Route};
 use crate::fail_queue::Failure;
 use crate::path::RelPath;
@@ -29,6 +29,8 @@ pub struct Job {
     pub excludes: Arc<[String]>,
     /// What the receiver takes.
     pub forms: Forms,
+    /// What would remove more entries at the receiver is withheld; `None` for any number.
+    pub may_delete: Option<u64>,
 }
 
 /// What became of a job. Each path of the batch, or an ancestor in its place, is in one of the lists.
@@ -44,6 +46,11 @@ pub struct Report {
     pub failed: Vec<(DirtyPath, Failure)>,
     /// At least one of these failed, and it cannot be told which.
     pub undecided: Option<(Vec<DirtyPath>, Failure)>,
+    /// What would have removed more than [`Job::may_delete`] entries, and was not. A tree among them was compared
+    /// without deletion, and is among those that are equal as well.
+    pub withheld: Vec<DirtyPath>,
+    /// So many would have gone by them.
+    pub would_delete: u64,
     /// How the job ended.
     pub end: End,
     /// Directories in which the receiver may have left temporary files; see [`Job::unswept`].
@@ -107,6 +114,13 @@ pub enum Hold {
     SourceReplaced,
     /// The source root has no entry at all, as a mount point without its mount.
     SourceEmpty,
+    /// More would be removed at the receiver than `maxDelete` allows. Sending goes on.
+    TooManyDeletions {
+        /// So many entries.
+        count: u64,
+        /// What it allows.
+        limit: u64,
+    },
 }
 
 impl fmt::Display for Hold {
@@ -118,6 +132,12 @@ impl fmt::Display for Hold {
             ),
             Self::SourceEmpty => f.write_str(
                 "the source is empty, as an unmounted file system would be; it goes on when the source has an entry",
+            ),
+            Self::TooManyDeletions { count, limit } => write!(
+                f,
+                "{} would be deleted at once, and `maxDelete` allows {limit}; \
+                 put them back, or accept that by `sersync resume --accept-deletions`",
+                counted(*count, "entry", "entries")
             ),
         }
     }

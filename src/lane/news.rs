@@ -4,7 +4,7 @@ use std::io;
 
 use tracing::{error, info, warn};
 
-use super::News;
+use super::{Hold, News};
 use crate::control::counted;
 use crate::fail_queue::Failure;
 use crate::message_id as id;
@@ -57,6 +57,13 @@ pub fn tell(remote: &str, news: Vec<News>) -> Option<Heard> {
                     MESSAGE_ID = id::REMOTE_BACK,
                     SERSYNC_REMOTE = remote,
                     "{remote} is back after {seconds} s"
+                );
+            }
+            News::Held(hold @ Hold::TooManyDeletions { .. }) => {
+                error!(
+                    MESSAGE_ID = id::HELD,
+                    SERSYNC_REMOTE = remote,
+                    "{remote} is held, nothing is deleted, files are sent: {hold}"
                 );
             }
             News::Held(hold) => {

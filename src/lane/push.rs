@@ -10,6 +10,7 @@ use std::time::Instant;
 
 use super::{End, MOST_TRIES, News, Report};
 use crate::change::Extent;
+use crate::control::counted;
 use crate::dirty::{DirtyPath, TREE_RETRY};
 
 /// rsync's words for a directory that is only at the receiver, and in which an excluded file keeps its place.
@@ -83,7 +84,13 @@ impl Push {
             .extract_if(.., |(dirty, _)| dirty.path.is_root());
         let failure = root_failed.map(|(_, failure)| failure).last();
         let failure = failure.or(report.undecided.take().map(|(_, failure)| failure));
+        let mut withheld = 0;
         if !owed.patterns.is_empty() {
+            // Later it would be deleted without the patterns.
+            if !report.withheld.is_empty() {
+                report.withheld.clear();
+                withheld = std::mem::take(&mut report.would_delete);
+            }
             report.synced.clear();
             report
                 .failed
@@ -95,6 +102,12 @@ impl Push {
         }
         if let Some(failure) = failure {
             return Some(News::PushFailed(failure.message));
+        }
+        if withheld > 0 {
+            return Some(News::PushFailed(format!(
+                "it would have deleted {}, more than `maxDelete` allows, and deleted none",
+                counted(withheld, "entry", "entries")
+            )));
         }
         if root_again {
             return self.put_off(owed, &report.end, now);

@@ -58,6 +58,8 @@ pub enum LaneMessage {
     Verify(RelPath, oneshot::Sender<Result<Verified, String>>),
     /// Try what failed; answered with the number of paths.
     RetryFailed(oneshot::Sender<usize>),
+    /// Make the deletions that are withheld; answered with the number of entries.
+    AcceptDeletions(oneshot::Sender<u64>),
     /// What failed.
     ListFailed(oneshot::Sender<Vec<FailedPath>>),
     /// Answered at once, as a sign of life.
@@ -157,7 +159,8 @@ impl LaneTask {
         if context.filter.is_some() {
             forms = forms.without_content();
         }
-        let mut state = LaneState::new(forms, retry_period, context.remote.params.inplace());
+        let state = LaneState::new(forms, retry_period, context.remote.params.inplace());
+        let mut state = state.with_max_delete(context.remote.max_delete);
         state.on_pause(paused);
         let clock = Clock::now();
         if let Some(store) = &store {
@@ -359,6 +362,9 @@ impl LaneTask {
             }
             LaneMessage::RetryFailed(reply) => {
                 let _ = reply.send(self.state.retry_failed(now));
+            }
+            LaneMessage::AcceptDeletions(reply) => {
+                let _ = reply.send(self.state.accept_deletions(now));
             }
             LaneMessage::ListFailed(reply) => {
                 let _ = reply.send(self.failed_paths());

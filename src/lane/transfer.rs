@@ -27,6 +27,9 @@ use crate::rsync::{
 };
 
 mod filtered;
+mod withhold;
+
+use withhold::May;
 
 /// rsync's exit where the source or the receiver changed while it ran.
 const CHANGED: i32 = 24;
@@ -58,6 +61,7 @@ pub async fn execute(
         beside,
         excludes,
         forms,
+        may_delete,
     } = job;
     let report = Report {
         unswept,
@@ -70,6 +74,8 @@ pub async fn execute(
         beside,
         excludes,
         forms,
+        may_delete,
+        ceiling: 0,
         standby,
         halt,
         grouped,
@@ -107,6 +113,10 @@ struct Transfer {
     /// See [`Job::excludes`].
     excludes: Arc<[String]>,
     forms: Forms,
+    /// See [`Job::may_delete`]; what is left of it.
+    may_delete: Option<u64>,
+    /// What was left of it before the run that is made now.
+    ceiling: u64,
     standby: Option<Standby>,
     halt: Halt,
     /// See [`Resolved::grouped`].
@@ -421,10 +431,22 @@ impl Transfer {
             RunKind::Delete { by_name: false } => args::parents_list(&names),
             _ => args::list(&names),
         };
+        match self.may(root, kind, &names, &list).await {
+            May::Go => {}
+            May::Not => {
+                self.report.again.extend(paths);
+                return;
+            }
+            May::Judged(exit, outcome) => return self.account(kind, &exit, outcome, paths),
+            May::Withhold => return self.withhold_run(root, kind, paths).await,
+        }
         let Some(ended) = self.child(root, kind, list).await else {
             self.report.again.extend(paths);
             return;
         };
+        if self.was_stopped_by_limit(&ended) {
+            return self.withhold(paths, 1);
+        }
         for dirty in &paths {
             tracing::trace!(written = dirty.written, "{kind:?} {}", dirty.path);
         }
@@ -503,7 +525,8 @@ impl Transfer {
         }
         let mut launch = self.context.launch(root, kind, self.forms, pace);
         let rules = self.rules.iter().cloned();
-        let rules: Vec<OsString> = rules.chain(args::excluding(&self.excludes)).collect();
+        let rules = rules.chain(args::excluding(&self.excludes));
+        let rules: Vec<OsString> = rules.chain(self.limit(kind)).collect();
         launch.args.splice(0..0, rules);
         tracing::trace!("{}", args::shown(&launch.args));
         let told = &self.context.progress;
@@ -732,6 +755,12 @@ impl Transfer {
         }
         let kind = RunKind::Delete { by_name: false };
         let list = args::directories_list(&certain);
+        match self.may(&root, kind, &certain, &list).await {
+            May::Go => {}
+            May::Not => return false,
+            // A left-over that may not go is no more than that.
+            May::Withhold | May::Judged(..) => return self.report.end == End::Reached,
+        }
         let Some(ended) = self.child(&root, kind, list).await else {
             return false;
         };

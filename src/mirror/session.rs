@@ -386,6 +386,10 @@ impl<'a> Session<'a> {
                 let waits = self.ask_lanes(scope, LaneMessage::RetryFailed).await;
                 answer_when_all_have(waits, reply, |all| all.into_iter().sum());
             }
+            Question::AcceptDeletions(reply) => {
+                let waits = self.ask_lanes(scope, LaneMessage::AcceptDeletions).await;
+                answer_when_all_have(waits, reply, |all| all.into_iter().sum());
+            }
             Question::ListFailed(reply) => {
                 let waits = self.ask_lanes(scope, LaneMessage::ListFailed).await;
                 answer_when_all_have(waits, reply, |all| all.into_iter().flatten().collect());

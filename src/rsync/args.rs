@@ -7,7 +7,8 @@
 use std::ffi::{OsStr, OsString};
 use std::os::unix::ffi::OsStrExt;
 
-use crate::config::{RemoteConfig, Target};
+use super::rules::{Effect, exclude_below, rule};
+use crate::config::{Backup, RemoteConfig, Target};
 use crate::path::RelPath;
 
 /// Seconds to connect to a daemon. A host that drops packets must not keep a probe for minutes.
@@ -106,14 +107,19 @@ impl Forms {
 /// The arguments of a run, without the program's name.
 #[must_use]
 pub fn arguments(remote: &RemoteConfig, kind: RunKind, forms: Forms, pace: Pace) -> Vec<OsString> {
-    let mut args: Vec<OsString> = remote.params.args().to_vec();
+    let mut args = leaving_the_backup_alone(remote);
+    args.extend_from_slice(remote.params.args());
+    args.extend(keeping(remote, kind));
     let mut ours = |option: &str| args.push(option.into());
     match kind {
         RunKind::Send { ignore_times } => {
             for option in ["--no-r", "--dirs", "--ignore-missing-args"] {
                 ours(option);
             }
-            if ignore_times {
+            if ignore_times && remote.backup.is_some() {
+                // A file that is sent once more as it is would take the place of the version that is kept.
+                ours("--checksum");
+            } else if ignore_times {
                 ours("--ignore-times");
             } else {
                 ours(modify_window(forms.exact_times == Some(true)));
@@ -190,30 +196,54 @@ pub fn arguments(remote: &RemoteConfig, kind: RunKind, forms: Forms, pace: Pace)
     if pace == Pace::Long || !matches!(remote.target, Target::Daemon { .. }) {
         ours(&format!("--timeout={}", remote.timeout.as_secs().max(1)));
     }
-    if let Target::Daemon {
-        port,
-        password_file,
-        ..
-    } = &remote.target
-    {
-        // Nagle's algorithm costs a lone change two times 40 ms. A standby's dead connection is noticed by keepalive.
-        ours("--sockopts=TCP_NODELAY,SO_KEEPALIVE");
-        ours(&format!("--contimeout={CONNECT_SECONDS}"));
-        ours("--no-motd");
-        if let Some(port) = port {
-            ours(&format!("--port={port}"));
-        }
-        if let Some(file) = password_file {
-            let mut option = OsString::from("--password-file=");
-            option.push(file);
-            args.push(option);
-        }
-    }
+    args.extend(for_a_daemon(&remote.target));
     args.extend([
         END_OF_OPTIONS.into(),
         "./".into(),
         destination(&remote.target),
     ]);
+    args
+}
+
+/// What keeps the backup directory in a target out of every run. First, so that no rule of the user's takes it away.
+fn leaving_the_backup_alone(remote: &RemoteConfig) -> Vec<OsString> {
+    let dir = remote.backup.as_ref().and_then(Backup::inside);
+    dir.map_or_else(Vec::new, |dir| {
+        vec![rule(Effect::Exclude, dir, false), exclude_below(dir)]
+    })
+}
+
+/// What keeps the entries that a run deletes or replaces.
+fn keeping(remote: &RemoteConfig, kind: RunKind) -> Vec<OsString> {
+    match (&remote.backup, kind) {
+        (Some(backup), RunKind::Send { .. } | RunKind::Delete { .. } | RunKind::Tree { .. }) => {
+            vec!["--backup".into(), backup.as_option(&remote.target)]
+        }
+        _ => Vec::new(),
+    }
+}
+
+fn for_a_daemon(target: &Target) -> Vec<OsString> {
+    let Target::Daemon {
+        port,
+        password_file,
+        ..
+    } = target
+    else {
+        return Vec::new();
+    };
+    // Nagle's algorithm costs a lone change two times 40 ms. A standby's dead connection is noticed by keepalive.
+    let mut args: Vec<OsString> = vec![
+        "--sockopts=TCP_NODELAY,SO_KEEPALIVE".into(),
+        format!("--contimeout={CONNECT_SECONDS}").into(),
+        "--no-motd".into(),
+    ];
+    args.extend(port.map(|port| format!("--port={port}").into()));
+    if let Some(file) = password_file {
+        let mut option = OsString::from("--password-file=");
+        option.push(file);
+        args.push(option);
+    }
     args
 }
 

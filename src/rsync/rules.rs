@@ -47,6 +47,20 @@ pub fn rule(effect: Effect, path: &RelPath, directories_alone: bool) -> OsString
     OsString::from_vec(option)
 }
 
+/// The option that excludes whatever is below a directory, also where it is listed by name.
+#[must_use]
+pub fn exclude_below(dir: &RelPath) -> OsString {
+    let mut option = b"--filter=- /".to_vec();
+    for byte in dir.as_bytes() {
+        if b"*?[\\".contains(byte) {
+            option.push(b'\\');
+        }
+        option.push(*byte);
+    }
+    option.extend_from_slice(b"/**");
+    OsString::from_vec(option)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -62,5 +76,7 @@ mod tests {
         assert_eq!(shown("a/b c", false), "--filter=R /a/b c");
         assert_eq!(shown("a\\b", false), "--filter=R /a\\b");
         assert_eq!(shown("a\\*[x]?", true), "--filter=R /a\\\\\\*\\[x]\\?/");
+        let path = RelPath::new(b"a\\b*").expect("a valid path");
+        assert_eq!(exclude_below(&path), "--filter=- /a\\\\b\\*/**");
     }
 }

@@ -5,8 +5,8 @@ use serde_json::{Value, json};
 use super::failure::Failure;
 use super::output::Output;
 use super::text;
-use super::{FlushArgs, LogLevelArgs, OneArgs, Whom, choose};
-use crate::control::LogLevel;
+use super::{FlushArgs, LogLevelArgs, OneArgs, ResumeArgs, Whom, choose};
+use crate::control::{LogLevel, counted};
 use crate::dbus::client::{ClientError, Instance, RemoteStatus};
 
 pub(super) async fn pause(args: &OneArgs, out: &mut Output) -> Result<(), Failure> {
@@ -16,8 +16,21 @@ pub(super) async fn pause(args: &OneArgs, out: &mut Output) -> Result<(), Failur
     chosen.tell(args, "paused, no rsync runs any more", answer, out)
 }
 
-pub(super) async fn resume(args: &OneArgs, out: &mut Output) -> Result<(), Failure> {
+pub(super) async fn resume(args: &ResumeArgs, out: &mut Output) -> Result<(), Failure> {
+    let ResumeArgs {
+        one: args,
+        accept_deletions,
+    } = args;
     let chosen = Chosen::by(args).await?;
+    if *accept_deletions {
+        let entries = chosen.instance.accept_deletions(chosen.number()).await?;
+        let answer = json!({ "remote": chosen.number(), "accepted": entries });
+        let sentence = match entries {
+            0 => "no deletions are held".to_owned(),
+            _ => format!("{} are deleted", counted(entries, "entry", "entries")),
+        };
+        return chosen.tell(args, &sentence, answer, out);
+    }
     chosen.instance.resume(chosen.number()).await?;
     let answer = json!({ "remote": chosen.number(), "state": "resumed" });
     chosen.tell(args, "resumed", answer, out)

@@ -4,6 +4,7 @@
 //! |---|---|
 //! | `status` | `instances`: list of *instance*; with `--watch` one such line for each change |
 //! | `pause`, `resume` | `instance`, `remote` (number or null), `state` (`paused` or `resumed`) |
+//! | `resume --accept-deletions` | `instance`, `remote`, `accepted` (entries) |
 //! | `resync` | `instance`, `run`; unless `--no-wait`: `ok`, `detail` |
 //! | `verify` | as `resync`, and unless `--no-wait`: `drift`: list of `remote`, `kind`, *path* |
 //! | `flush` | `instance`, `flushed` |

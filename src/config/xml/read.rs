@@ -7,11 +7,11 @@ use super::super::quote;
 use super::super::suggest::nearest;
 use super::element::Element;
 use super::{
-    AuthXml, CdnInfoXml, CommandParamXml, CommonParamsXml, CrontabXml, DestinationXml,
+    AuthXml, BackupXml, CdnInfoXml, CommandParamXml, CommonParamsXml, CrontabXml, DestinationXml,
     ExpressionXml, FailLogXml, FileSystemXml, HeadXml, HostXml, HttpXml, InotifyXml, LocalPathXml,
-    ParamsXml, PatternsXml, PluginKindXml, PluginXml, RefreshCdnXml, RegexUrlXml, RemoteXml,
-    RsyncXml, SendUrlXml, SersyncXml, SocketXml, SshXml, StartPluginXml, SwitchXml, TimeoutXml,
-    UserDefinedPortXml,
+    MaxDeleteXml, ParamsXml, PatternsXml, PluginKindXml, PluginXml, RefreshCdnXml, RegexUrlXml,
+    RemoteXml, RsyncXml, SendUrlXml, SersyncXml, SocketXml, SshXml, StartPluginXml, SwitchXml,
+    TimeoutXml, UserDefinedPortXml,
 };
 
 /// The plugins that can be defined.
@@ -176,6 +176,8 @@ fn read_remote(element: &mut Element<'_, '_, '_>) -> RemoteXml {
         password_file: element.attribute("passwordfile"),
         port: element.attribute("port"),
         ssh: element.attribute("ssh"),
+        max_delete: element.attribute("maxDelete"),
+        backup_dir: element.attribute("backupDir"),
         params: read_params(element),
     }
 }
@@ -211,6 +213,14 @@ fn read_rsync(element: &mut Element<'_, '_, '_>) -> RsyncXml {
             identity: ssh.attribute("identity"),
             known_hosts: ssh.attribute("knownHosts"),
             options: ssh.attribute("options"),
+        }),
+        max_delete: element.child("maxDelete", |max_delete| MaxDeleteXml {
+            switch: read_switch(max_delete),
+            count: max_delete.attribute("count"),
+        }),
+        backup: element.child("backup", |backup| BackupXml {
+            switch: read_switch(backup),
+            dir: backup.attribute("dir"),
         }),
     }
 }

@@ -7,6 +7,7 @@ use std::collections::BTreeSet;
 use std::ffi::OsString;
 use std::sync::Arc;
 
+use super::withhold::{May, WITHHELD, withheld};
 use super::{CHANGED, DONE, Transfer, on_disk};
 use crate::change::Extent;
 use crate::control::DriftKind;
@@ -148,6 +149,9 @@ impl Transfer {
 
     /// Names that are not known to be removed: one of them may be the cause.
     fn not_removed(&mut self, paths: Vec<DirtyPath>, failure: Failure) {
+        if failure.exit == WITHHELD {
+            return self.withhold(paths, 0);
+        }
         let can_be_told_apart = paths.len() > 1 && failure.exit != REFUSED;
         let has_changed = failure.exit == CHANGED;
         if self.report.end != End::Reached || has_changed {
@@ -257,6 +261,9 @@ impl Transfer {
         hide: &BTreeSet<RelPath>,
     ) -> Result<(), Failure> {
         let kind = RunKind::Delete { by_name: false };
+        if let May::Withhold = self.take_from_allowance(removal.doomed().len() as u64) {
+            return Err(withheld());
+        }
         let mut all = Ok(());
         for run in removal.runs(hide) {
             if self.report.end != End::Reached {
@@ -267,6 +274,10 @@ impl Transfer {
                 .with_rules(root, kind, self.forms, run.rules, list, |_| {})
                 .await?;
             self.count(&ended);
+            if self.was_stopped_by_limit(&ended) {
+                self.report.would_delete += 1;
+                return Err(withheld());
+            }
             // What is protected in a directory is meant to stay, and what another run is for is still there.
             let lines = ended.stderr.split_inclusive(|byte| *byte == b'\n');
             ended.stderr = lines
@@ -337,7 +348,9 @@ impl Transfer {
             return Err(self.stopped());
         };
         let mut launch = self.context.launch(root, kind, forms, Pace::Long);
-        launch.args.splice(0..0, rules);
+        launch
+            .args
+            .splice(0..0, rules.into_iter().chain(self.limit(kind)));
         // What is only there is asked for without them: a directory is listed only if all of it would go.
         if !matches!(kind, RunKind::List { .. }) {
             launch
@@ -394,6 +407,10 @@ impl Transfer {
         };
         match removed {
             Ok(()) => self.report.synced.extend(trees),
+            Err(failure) if failure.exit == WITHHELD => {
+                self.report.synced.extend(trees.iter().cloned());
+                self.withhold(trees, 0);
+            }
             // Trees that are looked at again go one by one, which tells them apart.
             Err(_) if trees.len() > 1 => self.report.again.extend(trees),
             Err(failure) if failure.exit == REFUSED && self.report.end == End::Reached => {
