@@ -83,6 +83,20 @@ pub struct MirrorConfig {
     pub switches: Switches,
     /// What is not mirrored.
     pub filter: Option<Arc<Filter>>,
+    /// Whether it is compared every so often.
+    pub scan: Scan,
+}
+
+/// `scan`: whether a source is compared every so often, for changes of which the kernel tells nothing.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum Scan {
+    /// Where others may write to its file system too: each minute.
+    #[default]
+    Auto,
+    /// Always, so often.
+    Every(Duration),
+    /// Never.
+    Never,
 }
 
 impl MirrorConfig {
@@ -251,6 +265,7 @@ impl Config {
                     .filter
                     .as_ref()
                     .map(|filter| Arc::clone(&filter.compiled)),
+                scan: Scan::Never,
             }];
         }
         for mirror in &mut self.mirrors {

@@ -238,6 +238,8 @@ pub struct MirrorSnapshot {
     pub unwatched: u64,
     /// How often the kernel dropped events.
     pub overflows: u64,
+    /// How often everything is compared, since the kernel does not tell of all changes, or somebody wanted it.
+    pub scan_period: Option<Duration>,
 }
 
 /// A remote at a moment.

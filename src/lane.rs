@@ -60,6 +60,8 @@ const MOST_UNSWEPT: usize = 1000;
 /// A path that had changed by the time it was sent is looked at again at growing intervals, for some seconds in all;
 /// then it counts as failed.
 const MOST_TRIES: u8 = 10;
+/// After a scan there is a pause, so many times as long as the scan took.
+const SCAN_PAUSE: u32 = 9;
 /// A full disk is tried with this many halves before the rest waits in the fail queue.
 const FULL_DISK_TRIES: u32 = 8;
 
@@ -93,6 +95,8 @@ pub struct LaneState {
     /// Two runs at once could write one file in place.
     exclusive: bool,
     paused: bool,
+    /// A scan does not begin before.
+    scan_after: Option<Instant>,
     last_error: String,
 }
 
@@ -121,6 +125,7 @@ impl LaneState {
             in_a_row: 0,
             exclusive,
             paused: false,
+            scan_after: None,
             last_error: String::new(),
         }
     }
@@ -201,6 +206,13 @@ impl LaneState {
     pub fn on_schedule(&mut self, excludes: Arc<[String]>, now: Instant) {
         if !self.owes_everything() {
             self.push.ask(excludes, now);
+        }
+    }
+
+    /// Something may have changed of which the kernel tells nothing. Where comparing takes long it is done more rarely.
+    pub fn on_scan(&mut self, now: Instant) {
+        if !self.owes_everything() && self.scan_after.is_none_or(|after| after <= now) {
+            self.on_change(Change::subtree(RelPath::root()), now);
         }
     }
 
@@ -445,6 +457,9 @@ impl LaneState {
         }
         if route != Route::Path && self.path.running.is_some() {
             self.ended_meanwhile.push(batch.clone());
+        }
+        if route == Route::Tree && batch.lists(&RelPath::root()) {
+            self.scan_after = Some(now + report.took * SCAN_PAUSE);
         }
         self.note_touched(route, &report);
         if route == Route::Path {

@@ -53,7 +53,7 @@
 //! | program | [`cli`] |
 //! | composition root | [`daemon`] |
 //! | tasks | [`mirror`], [`lane::task`], [`lane::transfer`], [`lane::verify`], [`lane::preview`], [`lane::context`] |
-//! | adapters, each the only user of its system interface | [`watch`] (inotify), [`rsync`] (children), [`ssh`] (shared connections), [`resolve`] and [`links`] (the source), [`local_target`] (a target on this machine), [`plugin`] (who is told of it), [`dbus`] (the bus), [`systemd`] (the notify protocol), [`journal`] (the log), [`store`] (saved state), [`sysctl`] (the kernel's limits) |
+//! | adapters, each the only user of its system interface | [`watch`] (inotify, and which file systems others write to), [`rsync`] (children), [`ssh`] (shared connections), [`resolve`] and [`links`] (the source), [`local_target`] (a target on this machine), [`plugin`] (who is told of it), [`dbus`] (the bus), [`systemd`] (the notify protocol), [`journal`] (the log), [`store`] (saved state), [`sysctl`] (the kernel's limits) |
 //! | policy, pure | [`lane`], [`dirty`], [`fail_queue`], [`saved`], [`plugin::owed`], [`plugin::queue`], [`rsync::args`], [`rsync::outcome`], [`ssh::args`], [`config`], [`filter`] |
 //! | words | [`path`], [`change`], [`control`], [`message_id`] |
 

@@ -92,6 +92,8 @@ pub(super) struct SersyncXml {
 pub(super) struct LocalPathXml {
     pub(super) at: At,
     pub(super) watch: Option<Attribute>,
+    /// Ours.
+    pub(super) scan: Option<Attribute>,
     pub(super) remotes: Vec<RemoteXml>,
 }
 

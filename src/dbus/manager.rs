@@ -270,6 +270,19 @@ impl Manager {
         self.sum(|snapshot| snapshot.mirrors.iter().map(|mirror| mirror.overflows).sum())
     }
 
+    /// Sources that are compared every so often, since the kernel does not tell what others change there, or since the
+    /// configuration wants it.
+    #[zbus(property)]
+    fn scanned(&self) -> u64 {
+        let is_scanned = |snapshot: &Snapshot| {
+            let mirrors = snapshot.mirrors.iter();
+            mirrors
+                .filter(|mirror| mirror.scan_period.is_some())
+                .count() as u64
+        };
+        self.sum(is_scanned)
+    }
+
     /// How often a plugin failed, or could not be told.
     #[zbus(property)]
     fn plugin_failures(&self) -> u64 {

@@ -45,6 +45,8 @@ pub enum LaneMessage {
     Resume,
     /// The schedule asks for a full push in which these patterns hold.
     Push(Arc<[String]>),
+    /// Something may have changed that nobody saw: compare everything, unless that was done a moment ago.
+    Scan,
     /// See [`LaneState::settled`]; what differs at the moment this is read is waited for.
     Settle {
         /// What is to be compared first, whether or not it changed.
@@ -337,6 +339,7 @@ impl LaneTask {
                 }
             }
             LaneMessage::Push(excludes) => self.state.on_schedule(excludes, now),
+            LaneMessage::Scan => self.state.on_scan(now),
             LaneMessage::Settle {
                 resync,
                 patient,

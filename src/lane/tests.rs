@@ -779,6 +779,28 @@ fn a_push_with_patterns_that_would_delete_too_much_is_given_up_and_leaves_nothin
     assert!(lane.is_equal());
 }
 
+#[test]
+fn a_scan_compares_everything_and_the_next_one_waits_where_that_took_long() {
+    let (mut lane, now) = (lane(), Instant::now());
+    lane.on_scan(now);
+    lane.on_scan(now);
+    let look = job(&mut lane, now);
+    lane.on_report(Route::Path, routed(&look, Route::Tree), now, 0.0);
+    let scan = job(&mut lane, now);
+    lane.on_scan(now);
+    let took = Duration::from_secs(100);
+    let ended = now + took;
+    let report = Report {
+        took,
+        ..synced(&scan)
+    };
+    lane.on_report(Route::Tree, report, ended, 0.0);
+    lane.on_scan(ended + took);
+    assert!(lane.is_equal(), "not so soon again");
+    lane.on_scan(ended + took * SCAN_PAUSE);
+    assert_eq!(lane.pending(), 1);
+}
+
 /// How a job of the random test ends.
 #[derive(Debug, Clone, Copy)]
 enum Fate {

@@ -45,6 +45,7 @@ mod plan;
 mod plugins;
 mod random;
 mod safety;
+mod scan;
 mod signals;
 mod ssh;
 mod switches;

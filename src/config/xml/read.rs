@@ -146,6 +146,7 @@ fn read_sersync(element: &mut Element<'_, '_, '_>) -> SersyncXml {
         local_paths: element.children("localpath", |local_path| LocalPathXml {
             at: local_path.at(),
             watch: local_path.attribute("watch"),
+            scan: local_path.attribute("scan"),
             remotes: local_path.children("remote", read_remote),
         }),
         rsync: element.child("rsync", read_rsync),
