@@ -801,6 +801,26 @@ fn a_scan_compares_everything_and_the_next_one_waits_where_that_took_long() {
     assert_eq!(lane.pending(), 1);
 }
 
+#[test]
+fn hours_of_changes_while_paused_or_without_the_remote_are_bounded() {
+    let now = Instant::now();
+    let (mut paused, mut away) = (lane(), lane());
+    paused.on_pause(true);
+    away.on_change(Change::written(path("a")), now);
+    let first = job(&mut away, now);
+    away.on_report(Route::Path, unreachable(&first), now, 0.0);
+    for number in 0..200_000 {
+        let path = path(&format!("d{}/e{}/f{number}", number % 300, number % 7));
+        for lane in [&mut paused, &mut away] {
+            lane.on_change(Change::written(path.clone()), now);
+        }
+    }
+    for lane in [&mut paused, &mut away] {
+        assert!(lane.pending() <= MOST_DIRTY, "{}", lane.pending());
+        assert!(lane.plan(now).jobs.is_empty());
+    }
+}
+
 /// How a job of the random test ends.
 #[derive(Debug, Clone, Copy)]
 enum Fate {

@@ -40,6 +40,7 @@ mod kept;
 mod kinds;
 mod max_delete;
 mod oldface;
+mod outage;
 mod overrides;
 mod plan;
 mod plugins;
