@@ -76,6 +76,7 @@ pub async fn execute(
         forms,
         may_delete,
         ceiling: 0,
+        making_way: false,
         standby,
         halt,
         grouped,
@@ -117,6 +118,8 @@ struct Transfer {
     may_delete: Option<u64>,
     /// What was left of it before the run that is made now.
     ceiling: u64,
+    /// The run that is made now may remove what is in the way of its files.
+    making_way: bool,
     standby: Option<Standby>,
     halt: Halt,
     /// See [`Resolved::grouped`].
@@ -169,6 +172,8 @@ impl Transfer {
             .await;
         self.sweep(&root).await;
         self.compare(std::mem::take(&mut resolved.trees)).await;
+        // A tree that was compared without deletion has left it; the next job counts it.
+        self.report.again.append(&mut self.in_the_way);
         self.look_again(root, resolved, names).await;
     }
 
@@ -440,10 +445,11 @@ impl Transfer {
             May::Judged(exit, outcome) => return self.account(kind, &exit, outcome, paths),
             May::Withhold => return self.withhold_run(root, kind, paths).await,
         }
-        let Some(ended) = self.child(root, kind, list).await else {
+        let Some(mut ended) = self.child(root, kind, list).await else {
             self.report.again.extend(paths);
             return;
         };
+        self.forget_the_limit(kind, &mut ended);
         if self.was_stopped_by_limit(&ended) {
             return self.withhold(paths, 1);
         }
@@ -513,6 +519,7 @@ impl Transfer {
         let limit = (pace == Pace::Brief).then_some(self.context.remote.timeout);
         if kind == (RunKind::Send { ignore_times: true })
             && self.rules.is_empty()
+            && !self.making_way
             && let Some(standby) = self.standby.take()
             && let Some(ended) = standby.run(list.clone(), limit).await
         {
@@ -525,9 +532,9 @@ impl Transfer {
         }
         let mut launch = self.context.launch(root, kind, self.forms, pace);
         let rules = self.rules.iter().cloned();
-        let rules = rules.chain(args::excluding(&self.excludes));
-        let rules: Vec<OsString> = rules.chain(self.limit(kind)).collect();
+        let rules: Vec<OsString> = rules.chain(args::excluding(&self.excludes)).collect();
         launch.args.splice(0..0, rules);
+        self.limit(kind, &mut launch);
         tracing::trace!("{}", args::shown(&launch.args));
         let told = &self.context.progress;
         let is_tree = matches!(kind, RunKind::Tree { .. });

@@ -110,6 +110,7 @@ pub fn arguments(remote: &RemoteConfig, kind: RunKind, forms: Forms, pace: Pace)
     let mut args = leaving_the_backup_alone(remote);
     args.extend_from_slice(remote.params.args());
     args.extend(keeping(remote, kind));
+    args.extend(removing_nothing(remote, kind));
     let mut ours = |option: &str| args.push(option.into());
     match kind {
         RunKind::Send { ignore_times } => {
@@ -203,6 +204,21 @@ pub fn arguments(remote: &RemoteConfig, kind: RunKind, forms: Forms, pace: Pace)
         destination(&remote.target),
     ]);
     args
+}
+
+/// The same run, which removes no more than so many entries with what it stops at.
+#[must_use]
+pub fn limited(mut args: Vec<OsString>, most: u64) -> Vec<OsString> {
+    let end = args.iter().rposition(|arg| arg == END_OF_OPTIONS);
+    let end = end.unwrap_or(args.len());
+    args.insert(end, format!("--max-delete={most}").into());
+    args
+}
+
+/// With `maxDelete`, what only sends removes no directory with content for a file that is to stand in its place.
+fn removing_nothing(remote: &RemoteConfig, kind: RunKind) -> Option<OsString> {
+    let only_sends = matches!(kind, RunKind::Send { .. } | RunKind::Tree { delete: false });
+    (only_sends && remote.max_delete.is_some()).then(|| "--max-delete=0".into())
 }
 
 /// What keeps the backup directory in a target out of every run. First, so that no rule of the user's takes it away.

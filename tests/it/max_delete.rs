@@ -238,3 +238,30 @@ fn nothing_to_accept_is_said() -> io::Result<()> {
     assert!(said.contains("no deletions are held"), "{said}");
     Ok(())
 }
+
+#[test]
+fn a_directory_that_gives_way_to_a_file_counts_with_its_content() -> io::Result<()> {
+    let mut limited = Limited::start()?;
+    let give_way = |limited: &Limited, name: &str| -> io::Result<()> {
+        fs::rename(limited.mirror.source(name), limited.mirror.outside(name))?;
+        fs::write(limited.mirror.source(name), "a file")
+    };
+    limited.ask(&["pause"]);
+    give_way(&limited, "d00001")?;
+    fs::write(limited.mirror.source("beside"), "x")?;
+    limited.ask(&["resume"]);
+    let names = limited.names();
+    limited.is_held_with(20, names);
+    assert!(limited.mirror.replica("beside").exists());
+    limited.accept(20);
+    fs::write(limited.mirror.source("d00002/one more"), "x")?;
+    limited.mirror.in_sync();
+    // And found by a comparison of everything.
+    limited.mirror.stop();
+    give_way(&limited, "d00002")?;
+    let names = limited.names();
+    limited.run()?;
+    limited.is_held_with(21, names);
+    limited.accept(21);
+    limited.mirror.finish()
+}

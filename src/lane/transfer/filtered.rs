@@ -36,7 +36,7 @@ const REFUSED: i32 = 4;
 impl Transfer {
     /// Whether a path failed since the receiver has a directory with content in its place.
     pub(super) fn is_in_the_way(&self, message: &str) -> bool {
-        self.context.filter.is_some()
+        (self.context.filter.is_some() || self.may_delete.is_some())
             && (message.starts_with(NOT_EMPTY) || message.starts_with(IN_THE_WAY))
     }
 
@@ -103,8 +103,11 @@ impl Transfer {
     /// is in them, and has what belongs there sent with the next job.
     pub(super) async fn make_way(&mut self, root: &SourceRoot) {
         let paths = std::mem::take(&mut self.in_the_way);
-        let Some(filter) = self.context.filter.clone().filter(|_| !paths.is_empty()) else {
+        if paths.is_empty() {
             return;
+        }
+        let Some(filter) = self.context.filter.clone() else {
+            return self.make_way_counted(root, paths).await;
         };
         let names: BTreeSet<RelPath> = paths.iter().map(|dirty| dirty.path.clone()).collect();
         match self.remove_names(root, &names, &names, &filter).await {
@@ -348,9 +351,8 @@ impl Transfer {
             return Err(self.stopped());
         };
         let mut launch = self.context.launch(root, kind, forms, Pace::Long);
-        launch
-            .args
-            .splice(0..0, rules.into_iter().chain(self.limit(kind)));
+        launch.args.splice(0..0, rules);
+        self.limit(kind, &mut launch);
         // What is only there is asked for without them: a directory is listed only if all of it would go.
         if !matches!(kind, RunKind::List { .. }) {
             launch

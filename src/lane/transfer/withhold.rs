@@ -1,5 +1,8 @@
 //! `maxDelete`: a run that removes is rehearsed first, and made only if it removes no more than is left.
 //!
+//! What sends removes as well, where a directory with content stands in the place of a file. With a limit it is kept
+//! from that, and what is in the way is rehearsed and sent by itself.
+//!
 //! rsync counts the same with `--max-delete`, which is given as well, for what changes in between. By itself it would not
 //! do: rsync removes up to that number, and says so afterwards.
 
@@ -10,10 +13,13 @@ use crate::control::DriftKind;
 use crate::dirty::DirtyPath;
 use crate::fail_queue::Failure;
 use crate::path::{RelPath, SourceRoot};
-use crate::rsync::{Ended, Exit, Itemized, Names, Outcome, Pace, RunKind, args, judge};
+use crate::rsync::{Ended, Exit, Itemized, Launch, Names, Outcome, Pace, RunKind, args, judge};
 
 /// The exit of a [`Failure`] that is none: the run was withheld.
 pub(super) const WITHHELD: i32 = -2;
+
+/// No receiver has so many entries; rsync keeps the number as an `int`.
+const MOST: u64 = i32::MAX as u64;
 
 /// What rsync says when `--max-delete` has kept something.
 const STOPPED: &[u8] = b"Deletions stopped due to --max-delete limit";
@@ -39,15 +45,26 @@ impl Transfer {
         names: &[RelPath],
         list: &[u8],
     ) -> May {
-        let Some(left) = self.may_delete.filter(|_| removes(kind)) else {
+        if self.may_delete.is_none() || !removes(kind) {
             return May::Go;
-        };
+        }
+        self.rehearse(root, kind, names, list).await
+    }
+
+    async fn rehearse(
+        &mut self,
+        root: &SourceRoot,
+        kind: RunKind,
+        names: &[RelPath],
+        list: &[u8],
+    ) -> May {
         let Some(_permit) = self.permit().await else {
             self.report.end = End::Stopped;
             return May::Not;
         };
         let mut launch = self.context.launch(root, kind, self.forms, Pace::Long);
-        launch.args = args::rehearsed(launch.args);
+        // Nothing keeps the rehearsal from counting all of it.
+        launch.args = args::rehearsed(args::limited(launch.args, MOST));
         let rules = self.rules.iter().cloned();
         let rules: Vec<OsString> = rules.chain(args::excluding(&self.excludes)).collect();
         launch.args.splice(0..0, rules);
@@ -72,7 +89,13 @@ impl Transfer {
             root: &self.context.source,
             target: &self.context.remote.target,
         };
-        tracing::debug!(count, left, ?kind, "rehearsed: {}", ended.exit);
+        tracing::debug!(
+            count,
+            left = self.may_delete,
+            ?kind,
+            "rehearsed: {}",
+            ended.exit
+        );
         match judge(kind, &ended, &names) {
             // What failed or changed fails in the run itself, where it is told apart.
             Outcome::Synced
@@ -122,16 +145,46 @@ impl Transfer {
         self.report.withheld.extend(paths);
     }
 
-    /// rsync's own limit, for a run that removes.
-    pub(super) fn limit(&self, kind: RunKind) -> Option<OsString> {
-        self.may_delete?;
-        removes(kind).then(|| format!("--max-delete={}", self.ceiling).into())
+    /// Gives a run that removes rsync's own limit.
+    pub(super) fn limit(&self, kind: RunKind, launch: &mut Launch) {
+        if self.may_delete.is_some() && (removes(kind) || self.making_way) {
+            let args = std::mem::take(&mut launch.args);
+            launch.args = args::limited(args, self.ceiling);
+        }
+    }
+
+    /// Without a filter: sends what stands, at the receiver, for a directory with content, if that may go.
+    pub(super) async fn make_way_counted(&mut self, root: &SourceRoot, paths: Vec<DirtyPath>) {
+        let kind = RunKind::Send { ignore_times: true };
+        let names: Vec<RelPath> = paths.iter().map(|dirty| dirty.path.clone()).collect();
+        match self.rehearse(root, kind, &names, &args::list(&names)).await {
+            May::Go => {
+                self.making_way = true;
+                self.run_list(root, kind, paths).await;
+                self.making_way = false;
+                // More has come into it.
+                self.report.again.append(&mut self.in_the_way);
+            }
+            May::Not => self.report.again.extend(paths),
+            May::Judged(exit, outcome) => self.account(kind, &exit, outcome, paths),
+            May::Withhold => self.withhold(paths, 0),
+        }
     }
 
     /// Whether rsync's own limit kept something: more was there to go than a moment before.
     pub(super) fn was_stopped_by_limit(&self, ended: &Ended) -> bool {
         let mut lines = ended.stderr.split(|byte| *byte == b'\n');
         self.may_delete.is_some() && lines.any(|line| line.starts_with(STOPPED))
+    }
+
+    /// A run that only sends has stopped at what is in the way, and names it: that is all there is to be said of it.
+    pub(super) fn forget_the_limit(&self, kind: RunKind, ended: &mut Ended) {
+        if self.may_delete.is_none() || removes(kind) {
+            return;
+        }
+        let lines = ended.stderr.split_inclusive(|byte| *byte == b'\n');
+        let lines = lines.filter(|line| !line.starts_with(STOPPED));
+        ended.stderr = lines.flatten().copied().collect();
     }
 }
 
