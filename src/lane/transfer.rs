@@ -17,7 +17,7 @@ use super::sample;
 use super::slot::position;
 use super::{Batch, End, Hold, Job, Report};
 use crate::change::Extent;
-use crate::config::Removals;
+use crate::config::{Backup, Removals};
 use crate::dirty::{DirtyPath, Route};
 use crate::fail_queue::Failure;
 use crate::path::{RelPath, SourceRoot};
@@ -63,7 +63,13 @@ pub async fn execute(
         forms,
         may_delete,
     } = job;
+    // What the source has under the name of the backup directory is not mirrored; nor is it removed when that is
+    // gone: the deletion by name knows no filter.
+    let backup = context.remote.backup.as_ref().and_then(Backup::inside);
+    let is_kept = |dirty: &DirtyPath| backup.is_some_and(|dir| dirty.path.is_within(dir));
+    let (kept, paths): (Vec<_>, Vec<_>) = paths.into_iter().partition(is_kept);
     let report = Report {
+        synced: kept,
         unswept,
         ..Report::default()
     };
