@@ -95,6 +95,11 @@ impl Removal {
         self.doomed.len() as u64
     }
 
+    /// What is to be removed, in order.
+    pub fn doomed(&self) -> impl ExactSizeIterator<Item = &RelPath> {
+        self.doomed.iter()
+    }
+
     /// The runs that carry it out. `hidden` are names at the source that do not stand for what is at the receiver.
     ///
     /// rsync removes what is missing from the directories of its list, and goes into a directory that is missing only
@@ -240,7 +245,7 @@ mod tests {
     fn a_directory_that_is_not_listed_is_on_the_way_and_kept() {
         let found = found(&["a/old/deep/", "a/old/deep/x", "a/old/y"]);
         let is_here = |dir: &RelPath| *dir == path("a");
-        let removal = Removal::pick(found, &filter(), None, is_here);
+        let removal = Removal::pick(found, Some(&filter()), None, is_here);
         assert_eq!(removal.kept, paths(&["a/old"]));
         let nothing = BTreeSet::new();
         let runs: Vec<_> = removal.runs(&nothing).map(|run| shown(&run)).collect();

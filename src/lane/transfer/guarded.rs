@@ -19,9 +19,9 @@ use crate::lane::guard::check_first;
 use crate::lane::removal::Removal;
 use crate::lane::{End, VOLUME_MISSING};
 use crate::path::{RelPath, SourceRoot};
-use crate::resolve::Resolved;
+use crate::resolve::{Resolved, directories};
 use crate::rsync::rules::{Effect, rule_below};
-use crate::rsync::{Exit, Names, RefusedForm, RunKind, args, judge};
+use crate::rsync::{Ended, Exit, Names, Outcome, RefusedForm, RunKind, args, judge};
 
 /// What is to be done with paths.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -147,7 +147,12 @@ impl Transfer {
         let asked = self.ask(root, kind, Vec::new(), args::list(&parts), &parts);
         let removed = match asked.await {
             Ok(found) => {
-                let removal = Removal::pick(found, None, None);
+                let above = found.iter().flat_map(|one| one.path.ancestors_below_root());
+                let above: Vec<RelPath> = above.collect::<BTreeSet<_>>().into_iter().collect();
+                let below = Arc::clone(root);
+                let here = on_disk(move || directories(&below, &above)).await;
+                let here: BTreeSet<RelPath> = here.into_iter().flatten().collect();
+                let removal = Removal::pick(found, None, None, |dir| here.contains(dir));
                 self.carry_out(root, &removal, &BTreeSet::new()).await
             }
             Err(failure) => Err(failure),
@@ -202,6 +207,20 @@ impl Transfer {
         else {
             return false;
         };
+        let names = Names {
+            listed: &listed,
+            root: &self.context.source,
+            target: &self.context.remote.target,
+        };
+        let outcome = judge(RunKind::Tree { delete: true }, &ended, &names);
+        self.is_foreseen(&ended, &outcome)
+    }
+
+    /// The same of a comparison of everything that was tried without doing anything.
+    pub(super) fn is_foreseen(&mut self, ended: &Ended, outcome: &Outcome) -> bool {
+        if !self.context.guard.is_first_contact() {
+            return true;
+        }
         let stats = ended.stats;
         if matches!(ended.exit, Exit::Code(0 | 23..=25)) {
             // The root itself is no entry.
@@ -211,14 +230,8 @@ impl Transfer {
                 .map_err(|hold| self.report.end = End::Held(hold))
                 .is_ok();
         }
-        let names = Names {
-            listed: &listed,
-            root: &self.context.source,
-            target: &self.context.remote.target,
-        };
         let kind = RunKind::Tree { delete: true };
-        let outcome = judge(kind, &ended, &names);
-        self.account(kind, &ended.exit, outcome, Vec::new());
+        self.account(kind, &ended.exit, outcome.clone(), Vec::new());
         // What cannot be foreseen is tried again, and not done.
         if self.report.end == End::Reached {
             let exit = ended.exit.code();
