@@ -5,7 +5,9 @@ use std::io;
 use std::time::Duration;
 
 use crate::bus::Bus;
-use crate::harness::{Mirror, grow, stays, wait_until};
+use crate::guards::Disk;
+use crate::harness::{AFTER_BACK_OFF, Mirror, grow, stays, wait_until};
+use crate::outcomes::{remove_deep, too_deep};
 use crate::rsync_daemon::Module;
 use crate::tree::Tree;
 
@@ -263,5 +265,82 @@ fn a_directory_that_gives_way_to_a_file_counts_with_its_content() -> io::Result<
     limited.run()?;
     limited.is_held_with(21, names);
     limited.accept(21);
+    limited.mirror.finish()
+}
+
+#[test]
+fn a_first_contact_is_held_before_the_limit_is() -> io::Result<()> {
+    let mut limited = Limited {
+        mirror: Mirror::prepare()?,
+        bus: Bus::start()?,
+    };
+    limited.mirror.config.rsync = LIMIT.into();
+    fs::write(limited.mirror.source("mine"), "x")?;
+    grow(&limited.mirror.replica("theirs"), 10, 12, 10)?;
+    let names = limited.names();
+    limited.run()?;
+    limited
+        .mirror
+        .sersync()
+        .wait_for_problem(&["held", "first comparison would remove 131 of 131"]);
+    let replica = limited.mirror.replica("");
+    stays(WATCHED, "nothing is sent or deleted", || {
+        Tree::read(&replica).is_ok_and(|tree| tree.len() == names)
+    });
+    limited.ask(&["resume", "--accept-source"]);
+    limited.is_held_with(131, names);
+    limited.accept(131);
+    limited.mirror.in_sync();
+    limited.mirror.finish()
+}
+
+#[test]
+fn what_a_tree_that_was_taken_apart_owes_is_guarded_alike() -> io::Result<()> {
+    let mut limited = Limited::start()?;
+    limited.mirror.stop();
+    too_deep(&limited.mirror.source("deep"))?;
+    grow(&limited.mirror.replica("old"), 2, 10, 10)?;
+    let names = Tree::read(&limited.mirror.replica("old"))?.len();
+    limited.run()?;
+    let words = "23 entries would be deleted at once";
+    limited.mirror.sersync().wait_for_problem(&["held", words]);
+    let old = limited.mirror.replica("old");
+    stays(WATCHED, "nothing is deleted", || {
+        Tree::read(&old).is_ok_and(|tree| tree.len() == names)
+    });
+    fs::write(limited.mirror.source("d00001/later"), "x")?;
+    wait_until(AFTER_BACK_OFF, "files are sent", || {
+        limited.mirror.replica("d00001/later").exists()
+    });
+    limited.accept(23);
+    wait_until(AFTER_BACK_OFF, "what was accepted goes", || !old.exists());
+    remove_deep(&limited.mirror.source("deep"));
+    limited.mirror.in_sync_within(AFTER_BACK_OFF);
+    limited.mirror.finish()
+}
+
+#[test]
+fn what_is_removed_on_a_volume_is_guarded_alike() -> io::Result<()> {
+    let mut limited = Limited::start()?;
+    limited.mirror.stop();
+    let place = limited.mirror.source("data/vol");
+    let Some(disk) = Disk::new(&limited.mirror, "disk", place)? else {
+        return Ok(());
+    };
+    disk.bind();
+    grow(&limited.mirror.source("data/vol"), 2, 20, 10)?;
+    grow(&limited.mirror.replica("data/vol/old"), 2, 10, 10)?;
+    let names = limited.names();
+    limited.run()?;
+    limited.is_held_with(23, names);
+    limited.accept(23);
+    limited.mirror.in_sync();
+    // And of what goes while it runs.
+    let gone = limited.mirror.source("data/vol/d00001");
+    let names = limited.names();
+    fs::rename(gone, limited.mirror.source("data/vol/moved"))?;
+    limited.is_held_with(21, names);
+    limited.accept(21);
+    limited.mirror.in_sync();
     limited.mirror.finish()
 }
