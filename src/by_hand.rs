@@ -4,7 +4,7 @@
 //! ```text
 //!  # 2026-11-22T14:05:09Z /data -> rsync://backup/data
 //!  # "a/b" failed with exit 23: rsync: [sender] send_files failed to open …
-//!  cd -- /data && test "$(stat -c %d:%i .)" = 64768:131 && printf './a/b\000' | rsync -a … -- ./ backup::data/
+//!  cd -- /data && test "$(stat -c %d:%i .)" = 64768:131 && printf './a/b\000' | rsync -a … -- . backup::data/
 //! ```
 //!
 //! A command is for any POSIX shell, by copy and paste: it is printable text, whatever a name holds. What is not
@@ -189,7 +189,7 @@ mod tests {
                 device: 64768,
                 inode: 131,
             },
-            args: ["-a", "--rsh=ssh -o 'a b'", "--", "./", "backup::data/"]
+            args: ["-a", "--rsh=ssh -o 'a b'", "--", ".", "backup::data/"]
                 .map(OsString::from)
                 .into(),
             list: b"./it's 100%\\\n\xFF\0".to_vec(),
@@ -214,7 +214,7 @@ mod tests {
         let expected = r#"
 # 1970-01-01T00:00:00Z /data -> rsync://backup/data
 # it's 100%\\\n\xFF failed with exit 23: rsync: no\nway
-cd -- /data && test "$(stat -c %d:%i .)" = 64768:131 && printf './it\047s 100%%\\\012\377\000' | rsync -a '--rsh=ssh -o '\''a b'\''' -- ./ backup::data/
+cd -- /data && test "$(stat -c %d:%i .)" = 64768:131 && printf './it\047s 100%%\\\012\377\000' | rsync -a '--rsh=ssh -o '\''a b'\''' -- . backup::data/
 "#;
         assert_eq!(entry.render(), expected);
         let failure = Failure {

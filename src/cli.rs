@@ -58,6 +58,9 @@ pub enum Command {
         /// Say whether this path is mirrored, and by which rule it is not; a `/` behind it says that it is a directory
         #[arg(long, value_name = "PATH", conflicts_with = "mounts")]
         path: Option<PathBuf>,
+        /// What the first push would do.
+        #[command(flatten)]
+        plan: PlanArgs,
     },
     /// Mirror a directory without a configuration
     Mirror {
@@ -99,6 +102,20 @@ pub struct RunArgs {
     /// How.
     #[command(flatten)]
     pub how: HowArgs,
+}
+
+/// Arguments of `sersync check --plan`.
+#[derive(Debug, Args)]
+pub struct PlanArgs {
+    /// Show what the first push would delete and send, as rsync says without doing it
+    #[arg(long, conflicts_with_all = ["mounts", "path"])]
+    pub plan: bool,
+    /// With --plan: show every path, not only the first
+    #[arg(long, requires = "plan")]
+    pub all: bool,
+    /// With --plan: answer in JSON, an object on a line for each target
+    #[arg(long, requires = "plan")]
+    pub json: bool,
 }
 
 /// Arguments of whatever mirrors.

@@ -19,6 +19,7 @@ use rustix::fs::{Mode, OFlags};
 
 use crate::filter::{Filter, Rule};
 
+mod backup;
 mod calendar;
 mod command_line;
 mod differences;
@@ -38,6 +39,7 @@ mod validate;
 mod values;
 mod xml;
 
+pub use backup::Backup;
 pub use calendar::Calendar;
 pub use params::Params;
 pub use plugin::{PluginConfig, PluginKind};
@@ -83,6 +85,20 @@ pub struct MirrorConfig {
     pub switches: Switches,
     /// What is not mirrored.
     pub filter: Option<Arc<Filter>>,
+    /// Whether it is compared every so often.
+    pub scan: Scan,
+}
+
+/// `scan`: whether a source is compared every so often, for changes of which the kernel tells nothing.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum Scan {
+    /// Where others may write to its file system too: each minute.
+    #[default]
+    Auto,
+    /// Always, so often.
+    Every(Duration),
+    /// Never.
+    Never,
 }
 
 impl MirrorConfig {
@@ -166,6 +182,10 @@ pub struct RemoteConfig {
     pub params: Params,
     /// `--timeout` of every run.
     pub timeout: Duration,
+    /// `maxDelete`: what would remove more entries at once waits for a person.
+    pub max_delete: Option<u64>,
+    /// `backup`: where what is deleted or replaced is kept.
+    pub backup: Option<Backup>,
 }
 
 /// `<filter>`: what is not mirrored.
@@ -256,6 +276,7 @@ impl Config {
                     .filter
                     .as_ref()
                     .map(|filter| Arc::clone(&filter.compiled)),
+                scan: Scan::Never,
             }];
         }
         for mirror in &mut self.mirrors {

@@ -58,6 +58,8 @@ pub enum Request {
     Flush(Duration, Reply<bool>),
     /// Try every failed path now; answered with their number.
     RetryFailed(Scope, Reply<u32>),
+    /// Make the deletions that `maxDelete` withholds, once; answered with the number of entries.
+    AcceptDeletions(Scope, Reply<u64>),
     /// At most so many failed paths whose number is higher.
     ListFailed {
         /// Paths with a higher number only, in the order of their numbers.
@@ -238,6 +240,8 @@ pub struct MirrorSnapshot {
     pub unwatched: u64,
     /// How often the kernel dropped events.
     pub overflows: u64,
+    /// How often everything is compared, since the kernel does not tell of all changes, or somebody wanted it.
+    pub scan_period: Option<Duration>,
 }
 
 /// A remote at a moment.

@@ -17,9 +17,9 @@ use crate::dirty::{DirtyPath, DirtySet, Route};
 use crate::fail_queue::{FailQueue, Failed, Failure};
 use crate::path::RelPath;
 use crate::rsync::args::Forms;
-use crate::rsync::outcome::RefusedForm;
 use crate::saved::{Line, Saved, SavedFailure};
 
+mod allowance;
 pub mod attempt;
 pub mod clock;
 pub mod context;
@@ -27,6 +27,7 @@ mod down;
 pub mod guard;
 mod job;
 mod news;
+pub mod preview;
 mod push;
 mod removal;
 mod sample;
@@ -39,6 +40,7 @@ pub mod volumes;
 pub use job::{Condition, End, Hold, Job, News, Plan, Report, Settled, Split};
 pub use slot::Batch;
 
+use allowance::Allowance;
 use clock::Clock;
 use down::Down;
 use push::Push;
@@ -65,6 +67,8 @@ const MOST_UNSWEPT: usize = 1000;
 /// A path that had changed by the time it was sent is looked at again at growing intervals, for some seconds in all;
 /// then it counts as failed.
 const MOST_TRIES: u8 = 10;
+/// After a scan there is a pause, so many times as long as the scan took.
+const SCAN_PAUSE: u32 = 9;
 /// A full disk is tried with this many halves before the rest waits in the fail queue.
 const FULL_DISK_TRIES: u32 = 8;
 
@@ -84,6 +88,7 @@ pub struct LaneState {
     push: Push,
     down: Option<Down>,
     held: Option<(Hold, Instant)>,
+    allowance: Allowance,
     source_present: bool,
     /// Groups of which at least one path fails, to be tried apart.
     suspects: VecDeque<Vec<DirtyPath>>,
@@ -97,6 +102,8 @@ pub struct LaneState {
     /// Two runs at once could write one file in place.
     exclusive: bool,
     paused: bool,
+    /// A scan does not begin before.
+    scan_after: Option<Instant>,
     last_error: String,
 }
 
@@ -114,6 +121,7 @@ impl LaneState {
             push: Push::default(),
             down: None,
             held: None,
+            allowance: Allowance::new(None),
             source_present: true,
             suspects: VecDeque::new(),
             suspects_turn: false,
@@ -124,8 +132,25 @@ impl LaneState {
             in_a_row: 0,
             exclusive,
             paused: false,
+            scan_after: None,
             last_error: String::new(),
         }
+    }
+
+    /// At most so many entries are removed at the receiver before a person is asked; `None` for any number.
+    #[must_use]
+    pub fn with_max_delete(mut self, limit: Option<u64>) -> Self {
+        self.allowance = Allowance::new(limit);
+        self
+    }
+
+    /// A person accepts the deletions that are withheld: how many entries they would remove.
+    pub fn accept_deletions(&mut self, now: Instant) -> u64 {
+        let (count, withheld) = self.allowance.accept(now);
+        for dirty in withheld {
+            self.dirty.put_back(dirty, Route::Path);
+        }
+        count
     }
 
     /// Paths that are not known to be equal.
@@ -133,7 +158,7 @@ impl LaneState {
     pub fn pending(&self) -> usize {
         let suspects: usize = self.suspects.iter().map(Vec::len).sum();
         let running: usize = self.slots().map(Slot::len).iter().sum();
-        self.dirty.len() + suspects + running
+        self.dirty.len() + suspects + running + self.allowance.len()
     }
 
     /// The paths that failed by themselves.
@@ -160,7 +185,13 @@ impl LaneState {
     pub fn keep_removals(&mut self, now: Instant) {
         let suspects = self.suspects.iter().flatten();
         let suspects = suspects.filter(|dirty| dirty.removed).cloned();
-        let owed: Vec<DirtyPath> = self.dirty.removals().chain(suspects).collect();
+        let withheld = self.allowance.removals();
+        let owed: Vec<DirtyPath> = self
+            .dirty
+            .removals()
+            .chain(suspects)
+            .chain(withheld)
+            .collect();
         for dirty in owed {
             let message = "its removal was owed when the service ended or read its file again";
             let failure = Failure {
@@ -216,6 +247,13 @@ impl LaneState {
         self.retry_failed(now);
     }
 
+    /// Something may have changed of which the kernel tells nothing. Where comparing takes long it is done more rarely.
+    pub fn on_scan(&mut self, now: Instant) {
+        if !self.owes_everything() && self.scan_after.is_none_or(|after| after <= now) {
+            self.on_change(Change::subtree(RelPath::root()), now);
+        }
+    }
+
     /// From now on nothing is begun, or goes on.
     pub fn on_pause(&mut self, paused: bool) {
         self.paused = paused;
@@ -231,6 +269,7 @@ impl LaneState {
     /// An administrator has mended something: everything that failed is tried again. Returns the number of paths.
     pub fn retry_failed(&mut self, now: Instant) -> usize {
         self.probe_now(now);
+        self.allowance.hurry(now);
         self.failed.retry_all(now)
     }
 
@@ -253,6 +292,9 @@ impl LaneState {
         }
         if !self.source_present || self.paused {
             return plan;
+        }
+        for dirty in self.allowance.take_due(now) {
+            self.dirty.put_back(dirty, Route::Path);
         }
         if let Some((_, recheck)) = self.held
             && recheck > now
@@ -297,6 +339,7 @@ impl LaneState {
             self.dirty.next_due().filter(|due| *due > now),
             self.failed.next_due(),
             self.push.due().filter(|due| *due > now),
+            self.allowance.due(),
         ];
         plan.wake = times.into_iter().flatten().min();
         plan
@@ -360,6 +403,7 @@ impl LaneState {
             beside,
             excludes,
             forms: self.forms,
+            may_delete: self.allowance.left(now),
         })
     }
 
@@ -452,6 +496,9 @@ impl LaneState {
         if route != Route::Path && self.path.running.is_some() {
             self.ended_meanwhile.push(batch.clone());
         }
+        if route == Route::Tree && batch.lists(&RelPath::root()) {
+            self.scan_after = Some(now + report.took * SCAN_PAUSE);
+        }
         self.note_touched(route, &report);
         if route == Route::Path {
             self.start_gathering(batch.len(), now);
@@ -471,6 +518,9 @@ impl LaneState {
         // A tree that got through but for some paths takes nothing of what is known of these.
         let still_failed = report.failed.iter().map(|(dirty, _)| &dirty.path);
         let still_failed = self.failed.entries_of(still_failed);
+        let withheld = std::mem::take(&mut report.withheld);
+        let (removed, would) = (report.deleted, report.would_delete);
+        news.extend(self.allowance.on_report(removed, withheld, would, now));
         for dirty in report.synced {
             self.failed.on_synced(&dirty.path, dirty.extent);
         }
@@ -519,6 +569,7 @@ impl LaneState {
         } else if report.end != End::Reached || !only_looked {
             news.extend(self.on_end(report.end, now, jitter));
         }
+        news.extend(self.allowance.on_oldest(self.oldest_owed()));
         news
     }
 
@@ -607,14 +658,8 @@ impl LaneState {
             End::Unreachable(failure) => self.went_down(failure, false, now, jitter),
             End::Misconfigured(failure) => self.went_down(failure, true, now, jitter),
             End::Refused(form) => {
-                let forms = &mut self.forms;
-                let was_given = match form {
-                    RefusedForm::DeleteByName => std::mem::take(&mut forms.delete_by_name),
-                    RefusedForm::DeleteInTrees => std::mem::take(&mut forms.delete_in_trees),
-                    RefusedForm::Force => std::mem::take(&mut forms.force),
-                    RefusedForm::ExactTimes => forms.exact_times.replace(false) != Some(false),
-                };
-                if was_given {
+                if let Some(forms) = form.dropped_from(self.forms) {
+                    self.forms = forms;
                     return vec![News::FormChanged(form)];
                 }
                 let message = "it refuses an option that was not given".into();
@@ -758,6 +803,7 @@ impl LaneState {
         }
         match failed {
             _ if !is_done => None,
+            _ if self.allowance.len() > 0 => self.hold().map(Settled::Held),
             0 => Some(Settled::Equal),
             _ => Some(Settled::Failed(failed)),
         }
@@ -767,7 +813,7 @@ impl LaneState {
         match &self.held {
             _ if !self.source_present => Some("the source is not there".into()),
             Some((hold, _)) => Some(hold.to_string()),
-            None => None,
+            None => self.allowance.hold().map(|hold| hold.to_string()),
         }
     }
 
@@ -777,7 +823,9 @@ impl LaneState {
         if self.paused {
             return Some("it is paused: resume it first".into());
         }
+        // What is sent goes on while deletions are withheld.
         self.hold()
+            .filter(|_| !self.source_present || self.held.is_some())
     }
 
     /// Whether everything is at the receiver, as far as anybody knows.
@@ -807,7 +855,11 @@ impl LaneState {
             state,
             pending: self.pending() as u64,
             failed: self.failed.len() as u64,
-            oldest: self.oldest_owed(),
+            oldest: self
+                .oldest_owed()
+                .into_iter()
+                .chain(self.allowance.oldest())
+                .min(),
             next_try: self.down.as_ref().map(|down| down.next_try),
             last_error: hold.unwrap_or_else(|| self.last_error.clone()),
         }

@@ -27,7 +27,7 @@
 //! # Invariants
 //!
 //! 1. A change leaves a dirty set only inside a batch; a batch ends as synced, or back in the dirty set, or in the fail
-//!    queue. Never nowhere. ([`dirty`], [`lane`])
+//!    queue, or withheld until somebody accepts what it would delete. Never nowhere. ([`dirty`], [`lane`])
 //! 2. A full queue, a kernel overflow, a directory that cannot be watched or an error nobody foresaw escalates to "the
 //!    whole (sub)tree is dirty", never to loss. ([`watch`])
 //! 3. Per remote, runs overlap only as one path job beside one large file and one tree; what the path job did below the
@@ -54,8 +54,8 @@
 //! |---|---|
 //! | program | [`cli`] |
 //! | composition root | [`daemon`] |
-//! | tasks | [`mirror`], [`lane::task`], [`lane::transfer`], [`lane::verify`], [`lane::attempt`], [`lane::context`], [`lane::guard`] |
-//! | adapters, each the only user of its system interface | [`watch`] (inotify), [`rsync`] (children), [`ssh`] (shared connections), [`resolve`] and [`links`] (the source), [`local_target`] (a target on this machine), [`mounts`] (what is mounted), [`plugin`] (who is told of it), [`dbus`] (the bus), [`systemd`] (the notify protocol), [`journal`] (the log), [`store`] (saved state), [`fail_log`] (the record of what failed), [`sysctl`] (the kernel's limits) |
+//! | tasks | [`mirror`], [`lane::task`], [`lane::transfer`], [`lane::verify`], [`lane::preview`], [`lane::attempt`], [`lane::context`], [`lane::guard`] |
+//! | adapters, each the only user of its system interface | [`watch`] (inotify, and which file systems others write to), [`rsync`] (children), [`ssh`] (shared connections), [`resolve`] and [`links`] (the source), [`local_target`] (a target on this machine), [`mounts`] (what is mounted), [`plugin`] (who is told of it), [`dbus`] (the bus), [`systemd`] (the notify protocol), [`journal`] (the log), [`store`] (saved state), [`fail_log`] (the record of what failed), [`sysctl`] (the kernel's limits) |
 //! | policy, pure | [`lane`], [`dirty`], [`fail_queue`], [`saved`], [`by_hand`], [`plugin::owed`], [`plugin::queue`], [`rsync::args`], [`rsync::outcome`], [`ssh::args`], [`config`], [`filter`] |
 //! | words | [`path`], [`lasting`], [`change`], [`control`], [`message_id`] |
 

@@ -33,8 +33,10 @@ fn main() -> ExitCode {
             config,
             mounts,
             path,
+            plan,
         } => match (cli::config_file(&config), path) {
             (Ok(file), Some(path)) => cli::check::path(&file, &path),
+            (Ok(file), None) if plan.plan => cli::check::plan::run(&file, &plan),
             (Ok(file), None) if mounts => cli::check::mounts(&file),
             (Ok(file), None) => cli::check::run(&file),
             (Err(message), _) => {

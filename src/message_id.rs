@@ -31,6 +31,8 @@ pub const RELEASED: &str = "80f5da4738284595af776908f8a027e5";
 pub const SOURCE_MISSING: &str = "0f308045a9134e599971516d799ee4c1";
 /// A file system below the source is missing or another one; what a remote has of it is left as it is.
 pub const VOLUME_MISSING: &str = "02c99445b6ff4d9a830198223da00940";
+/// The source is on a file system to which others may write too: it is compared every so often.
+pub const SOURCE_SHARED: &str = "3efb6450393846cfa245e67c09501608";
 /// A verification found differences.
 pub const DRIFT_FOUND: &str = "c48339951a9c40b781b75f60451e95b6";
 /// A configuration is not in order; after a reload the old one stays in force.
@@ -41,7 +43,7 @@ pub const JOURNAL_STALLED: &str = "9bb46599f9124548b6c8cf8f8add4707";
 pub const PLUGIN_FAILED: &str = "dfbcc10fd73a4f96ae84f254921bc6d9";
 
 /// Each with its name.
-pub const ALL: [(&str, &str); 15] = [
+pub const ALL: [(&str, &str); 16] = [
     ("PATH_FAILED", PATH_FAILED),
     ("REMOTE_DOWN", REMOTE_DOWN),
     ("REMOTE_NEEDS_MENDING", REMOTE_NEEDS_MENDING),
@@ -53,6 +55,7 @@ pub const ALL: [(&str, &str); 15] = [
     ("RELEASED", RELEASED),
     ("SOURCE_MISSING", SOURCE_MISSING),
     ("VOLUME_MISSING", VOLUME_MISSING),
+    ("SOURCE_SHARED", SOURCE_SHARED),
     ("DRIFT_FOUND", DRIFT_FOUND),
     ("CONFIGURATION_REJECTED", CONFIGURATION_REJECTED),
     ("JOURNAL_STALLED", JOURNAL_STALLED),

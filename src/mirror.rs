@@ -163,6 +163,8 @@ pub enum Question {
     ),
     /// Try what failed; answered with the number of paths.
     RetryFailed(oneshot::Sender<usize>),
+    /// Make the deletions that are withheld; answered with the number of entries.
+    AcceptDeletions(oneshot::Sender<u64>),
     /// What failed.
     ListFailed(oneshot::Sender<Vec<FailedPath>>),
     /// Answered when the watcher and the lanes have given a sign of life, with the number of directories that were
@@ -309,7 +311,7 @@ impl MirrorTask {
             Question::ListFailed(reply) => {
                 let _ = reply.send(Vec::new());
             }
-            Question::Pulse(reply) => {
+            Question::AcceptDeletions(reply) | Question::Pulse(reply) => {
                 let _ = reply.send(0);
             }
         }

@@ -9,6 +9,8 @@ use std::fs;
 use std::io;
 use std::path::Path;
 
+use rustix::io::Errno;
+
 /// Where the kernel keeps them.
 pub const DIRECTORY: &str = "/proc/sys/fs/inotify";
 
@@ -48,10 +50,60 @@ impl Limits {
 
     fn by_name(self) -> [(&'static str, u64); 3] {
         [
-            ("max_user_watches", self.watches),
-            ("max_queued_events", self.queued_events),
-            ("max_user_instances", self.instances),
+            (Limit::Watches.name(), self.watches),
+            (Limit::QueuedEvents.name(), self.queued_events),
+            (Limit::Instances.name(), self.instances),
         ]
+    }
+}
+
+/// One of them.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Limit {
+    /// See [`Limits::watches`].
+    Watches,
+    /// See [`Limits::queued_events`].
+    QueuedEvents,
+    /// See [`Limits::instances`].
+    Instances,
+}
+
+impl Limit {
+    /// Its name below `fs.inotify`.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Watches => "max_user_watches",
+            Self::QueuedEvents => "max_queued_events",
+            Self::Instances => "max_user_instances",
+        }
+    }
+
+    /// What to set it to, where `missing` more are needed than it allows now: for a person, with the number that it has
+    /// in `directory`. Twice as many is the least that is worth the trouble.
+    #[must_use]
+    pub fn advice(self, directory: &Path, missing: u64) -> String {
+        let name = self.name();
+        match read(&directory.join(name)) {
+            Ok(now) => {
+                let wanted = now.saturating_add(missing.max(now)).min(HIGHEST);
+                format!("set fs.inotify.{name} to at least {wanted}, it is {now}")
+            }
+            Err(_) => format!("raise fs.inotify.{name} by at least {missing}"),
+        }
+    }
+}
+
+/// What to do about an error of the call that makes an inotify descriptor, as the rest of a sentence; empty if it has
+/// nothing to do with limits.
+#[must_use]
+pub fn advice_on(error: &io::Error, directory: &Path) -> String {
+    match error.raw_os_error().map(Errno::from_raw_os_error) {
+        Some(Errno::MFILE) => format!(
+            "; {}, if it is not this process that has too many files open",
+            Limit::Instances.advice(directory, 1)
+        ),
+        _ => String::new(),
     }
 }
 
@@ -235,6 +287,32 @@ mod tests {
             report.to_string(),
             "fs.inotify.max_user_watches is 8192, 50000000 is wanted: \
              set it with sysctl, in a container on its host (read-only filesystem or storage medium)"
+        );
+    }
+
+    #[test]
+    fn the_advice_has_the_limit_and_a_number_to_set() {
+        let kernel = kernel("8192", "16384", "128");
+        let advice = |limit: Limit, missing| limit.advice(kernel.path(), missing);
+        assert_eq!(
+            advice(Limit::Watches, 100_000),
+            "set fs.inotify.max_user_watches to at least 108192, it is 8192"
+        );
+        assert_eq!(
+            advice(Limit::QueuedEvents, 1),
+            "set fs.inotify.max_queued_events to at least 32768, it is 16384"
+        );
+        let full = io::Error::from_raw_os_error(Errno::MFILE.raw_os_error());
+        assert_eq!(
+            advice_on(&full, kernel.path()),
+            "; set fs.inotify.max_user_instances to at least 256, it is 128, \
+             if it is not this process that has too many files open"
+        );
+        assert_eq!(advice_on(&io::Error::other("x"), kernel.path()), "");
+        let nowhere = Path::new("/nonexistent");
+        assert_eq!(
+            Limit::Watches.advice(nowhere, 5),
+            "raise fs.inotify.max_user_watches by at least 5"
         );
     }
 

@@ -15,6 +15,7 @@ use crate::config::Switches;
 use crate::filter::Filter;
 use crate::path::SourceRoot;
 
+pub mod file_system;
 pub mod inotify;
 mod open_files;
 mod tree;

@@ -46,6 +46,7 @@ const LAYERS: &[&[&str]] = &[
         "lane::attempt",
         "lane::context",
         "lane::guard",
+        "lane::preview",
         "lane::sample",
         "lane::transfer",
         "lane::verify",

@@ -12,6 +12,8 @@ use crate::config::{Config, FilterConfig, MirrorConfig, RemoteConfig, RulePlace,
 use crate::filter::{Filter, Kind};
 use crate::path::{RelPath, escaped};
 
+pub mod plan;
+
 /// Checks `file`: problems go to standard error, one line each, and after them what will differ from the original if
 /// the file was written for that; if it is in order, what it mirrors goes to standard output, one line for each target.
 /// Exit status 0 or 78.

@@ -19,10 +19,10 @@ mod choose;
 mod compare;
 mod failed;
 mod failure;
-mod json;
+pub(super) mod json;
 mod output;
 mod status;
-mod text;
+pub(super) mod text;
 
 /// What a running instance can be asked.
 #[derive(Debug, Subcommand)]
@@ -31,7 +31,7 @@ pub enum ControlCommand {
     Status(StatusArgs),
     /// Gather changes, but send and delete nothing
     Pause(OneArgs),
-    /// Go on after a pause, or where a guard holds
+    /// Go on after a pause, or accept what a guard holds
     Resume(ResumeArgs),
     /// Compare everything and mend it
     Resync(CompareArgs),
@@ -89,8 +89,11 @@ pub struct ResumeArgs {
     #[command(flatten)]
     pub of: OneArgs,
     /// Take the source, what is mounted below it, and a local target for right as they are now
-    #[arg(long)]
+    #[arg(long, conflicts_with = "accept_deletions")]
     pub accept_source: bool,
+    /// Make the deletions, once, that `maxDelete` holds; what is paused stays so
+    #[arg(long)]
+    pub accept_deletions: bool,
 }
 
 /// Arguments of what lists something.

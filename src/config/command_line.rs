@@ -9,7 +9,7 @@ use super::problem::{At, ConfigError, Problems};
 use super::remote::DEFAULT_TIMEOUT;
 use super::validate::STOCK_RETRY_PERIOD;
 use super::values::absolute_path;
-use super::{Config, MirrorConfig, Params, RemoteConfig, Switches, Target};
+use super::{Config, MirrorConfig, Params, RemoteConfig, Scan, Switches, Target};
 
 /// rsync's options, where nobody gave any.
 const PARAMS: &str = "-a";
@@ -46,6 +46,8 @@ impl Config {
             target,
             params: params.clone(),
             timeout: DEFAULT_TIMEOUT,
+            max_delete: None,
+            backup: None,
         });
         let mirror = MirrorConfig {
             source,
@@ -55,6 +57,7 @@ impl Config {
                 ..Switches::default()
             },
             filter: None,
+            scan: Scan::default(),
         };
         Ok(Self {
             mirrors: vec![mirror],

@@ -87,6 +87,42 @@ pub(super) fn check(
     }
 }
 
+/// Reports what a directory lies in, or holds, that is to keep what is deleted and replaced.
+pub(super) fn check_backup(
+    backup: &Placed<'_, Target>,
+    sources: &[Placed<'_, Path>],
+    targets: &[Placed<'_, Target>],
+    problems: &mut Problems<'_>,
+) {
+    let dir = backup.what;
+    for target in targets {
+        if let Some(relation) = of_targets(dir, target.what) {
+            problems.error(
+                backup.at,
+                format!(
+                    "the backup directory `{dir}` {} the target `{}`, which would delete it or mix with it; give it a directory beside, or a relative name, which is kept in the target",
+                    relation.words(),
+                    target.what
+                ),
+            );
+        }
+    }
+    for source in sources {
+        if let Target::Local { path } = dir
+            && let Some(relation) = of_paths(path, source.what)
+        {
+            problems.error(
+                backup.at,
+                format!(
+                    "the backup directory `{dir}` {} the source `{}`: what is kept would be mirrored; give it a directory outside",
+                    relation.words(),
+                    Escaped::path(source.what)
+                ),
+            );
+        }
+    }
+}
+
 fn of_paths(a: &Path, b: &Path) -> Option<Relation> {
     if a == b {
         Some(Relation::Same)

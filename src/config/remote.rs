@@ -4,11 +4,12 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use super::RemoteConfig;
+use super::backup::Backup;
 use super::params::{Params, Remark};
 use super::problem::{Problems, Severity};
 use super::ssh::SshOptions;
 use super::target::{Login, Target, not_default, user};
-use super::values::{boolean, module, path, path_over_ssh, port, seconds};
+use super::values::{boolean, count, module, path, path_over_ssh, port, seconds};
 use super::xml::{AuthXml, ParamsXml, RemoteXml, RsyncXml};
 
 /// `commonParams` of the stock file.
@@ -26,6 +27,8 @@ pub(super) struct RsyncSettings {
     timeout: Duration,
     ssh: bool,
     ssh_options: SshOptions,
+    max_delete: Option<u64>,
+    backup: Option<Backup>,
 }
 
 #[derive(Debug, Clone)]
@@ -75,6 +78,25 @@ impl RsyncSettings {
                 })
                 .unwrap_or(DEFAULT_TIMEOUT),
             ssh,
+            max_delete: rsync.and_then(|rsync| {
+                let element = rsync.max_delete.as_ref()?;
+                let on = problems.start(&element.switch);
+                let at = element.switch.at;
+                let most = problems.check_if_on(on, |problems| {
+                    problems.required(at, "count", element.count.as_ref(), "1000", count)
+                });
+                most.filter(|_| on)
+            }),
+            backup: rsync.and_then(|rsync| {
+                let element = rsync.backup.as_ref()?;
+                let on = problems.start(&element.switch);
+                let at = element.switch.at;
+                let dir = element.dir.as_ref();
+                let backup = problems.check_if_on(on, |problems| {
+                    problems.required(at, "dir", dir, ".replaced", Backup::parse)
+                });
+                backup.filter(|_| on)
+            }),
         }
     }
 }
@@ -156,10 +178,20 @@ pub(super) fn validate(
     } else {
         network_target(remote, rsync, problems)
     };
+    let max_delete = match &remote.max_delete {
+        Some(own) => problems.value(own, count),
+        None => rsync.max_delete,
+    };
+    let backup = match &remote.backup_dir {
+        Some(own) => problems.value(own, Backup::parse),
+        None => rsync.backup.clone(),
+    };
     Some(RemoteConfig {
         target: target?,
         params: params.unwrap_or_else(|| rsync.params.clone()),
         timeout: rsync.timeout,
+        max_delete,
+        backup,
     })
 }
 

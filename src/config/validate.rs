@@ -9,12 +9,12 @@ use super::overlap::{self, Placed};
 use super::plugin::{self, PluginConfig, PluginKind, expressions};
 use super::problem::{At, Problems};
 use super::remote::{self, RsyncSettings};
-use super::values::{boolean, minutes, path, text};
+use super::values::{boolean, minutes, path, seconds, text};
 use super::xml::{
     Attribute, CrontabXml, FailLogXml, FileSystemXml, HeadXml, HostXml, InotifyXml, LocalPathXml,
     PatternsXml, SersyncXml, StartPluginXml, SwitchXml,
 };
-use super::{Calendar, Config, CrontabConfig, MirrorConfig, Schedule, Switches, quote};
+use super::{Calendar, Config, CrontabConfig, MirrorConfig, Scan, Schedule, Switches, quote};
 
 /// `failLog timeToExecute` of the stock file.
 pub(super) const STOCK_RETRY_PERIOD: Duration = Duration::from_secs(60 * 60);
@@ -303,6 +303,7 @@ fn mirrors(
                 remotes,
                 switches,
                 filter: None,
+                scan: read.scan,
             })
         })
         .collect()
@@ -312,6 +313,7 @@ fn mirrors(
 struct Read {
     source: Option<(At, PathBuf)>,
     remotes: Vec<(At, super::RemoteConfig)>,
+    scan: Scan,
 }
 
 fn read_mirror(
@@ -342,9 +344,24 @@ fn read_mirror(
         Some((remote.at, remote::validate(remote, rsync, problems)?))
     });
     let remotes = remotes.collect();
+    let scan = local_path.scan.as_ref();
+    let scan = scan.and_then(|attribute| problems.value(attribute, scan_every));
     Read {
+        scan: scan.unwrap_or_default(),
         source: source.map(|source| (watch.map_or(local_path.at, |watch| watch.at), source)),
         remotes,
+    }
+}
+
+/// `auto`, `never` or a number of seconds.
+fn scan_every(text: &str) -> Result<Scan, String> {
+    match text {
+        "auto" => Ok(Scan::Auto),
+        "never" => Ok(Scan::Never),
+        text => match seconds(text) {
+            Ok(period) => Ok(Scan::Every(period)),
+            Err(reason) => Err(format!("{reason}; or write `auto` or `never`")),
+        },
     }
 }
 
@@ -381,4 +398,20 @@ fn report_overlaps(read: &[Read], problems: &mut Problems<'_>) {
         })
         .collect();
     overlap::check(&sources, &targets, problems);
+    for (at, remote) in read.iter().flat_map(|read| &read.remotes) {
+        let Some(backup) = &remote.backup else {
+            continue;
+        };
+        match backup.place(&remote.target) {
+            Ok(None) => {}
+            Ok(Some(place)) => {
+                let placed = Placed {
+                    at: *at,
+                    what: &place,
+                };
+                overlap::check_backup(&placed, &sources, &targets, problems);
+            }
+            Err(reason) => problems.error(*at, format!("the backup directory {reason}")),
+        }
+    }
 }

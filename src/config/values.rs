@@ -93,6 +93,11 @@ pub(super) fn seconds(text: &str) -> Result<Duration, String> {
     number(text, 1, SECONDS_PER_DAY, "a number of seconds").map(Duration::from_secs)
 }
 
+/// How many of something, or none.
+pub(super) fn count(text: &str) -> Result<u64, String> {
+    number(text, 0, u64::from(u32::MAX), "a number")
+}
+
 fn number(text: &str, min: u64, max: u64, what: &str) -> Result<u64, String> {
     // `u64::from_str` also takes a leading `+`.
     let number = text.trim().parse().ok().filter(|_| !text.contains('+'));

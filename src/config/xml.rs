@@ -121,6 +121,8 @@ pub(super) struct SersyncXml {
 pub(super) struct LocalPathXml {
     pub(super) at: At,
     pub(super) watch: Option<Attribute>,
+    /// Ours.
+    pub(super) scan: Option<Attribute>,
     pub(super) remotes: Vec<RemoteXml>,
 }
 
@@ -135,6 +137,8 @@ pub(super) struct RemoteXml {
     pub(super) password_file: Option<Attribute>,
     pub(super) port: Option<Attribute>,
     pub(super) ssh: Option<Attribute>,
+    pub(super) max_delete: Option<Attribute>,
+    pub(super) backup_dir: Option<Attribute>,
     pub(super) params: ParamsXml,
 }
 
@@ -153,6 +157,8 @@ pub(super) struct RsyncXml {
     pub(super) port: Option<UserDefinedPortXml>,
     pub(super) timeout: Option<TimeoutXml>,
     pub(super) ssh: Option<SshXml>,
+    pub(super) max_delete: Option<MaxDeleteXml>,
+    pub(super) backup: Option<BackupXml>,
 }
 
 /// `<commonParams>`.
@@ -191,6 +197,20 @@ pub(super) struct SshXml {
     pub(super) identity: Option<Attribute>,
     pub(super) known_hosts: Option<Attribute>,
     pub(super) options: Option<Attribute>,
+}
+
+/// `<maxDelete>`, which is ours: so many entries of a remote go at most without a person.
+#[derive(Debug)]
+pub(super) struct MaxDeleteXml {
+    pub(super) switch: SwitchXml,
+    pub(super) count: Option<Attribute>,
+}
+
+/// `<backup>`, which is ours: where what is deleted or replaced is kept at a remote.
+#[derive(Debug)]
+pub(super) struct BackupXml {
+    pub(super) switch: SwitchXml,
+    pub(super) dir: Option<Attribute>,
 }
 
 /// `<failLog>`; the period is in minutes.

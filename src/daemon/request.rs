@@ -67,6 +67,17 @@ pub fn pass_on(mirrors: &Mirrors, request: Request, answers: &mut JoinSet<Answer
                 Ok(u32::try_from(paths).unwrap_or(u32::MAX))
             }));
         }
+        Request::AcceptDeletions(scope, reply) => {
+            let answer = ask(mirrors.meant(scope), scope, Question::AcceptDeletions);
+            answers.spawn(reply_with(reply, async {
+                let entries: u64 = answer.await?.into_iter().sum();
+                info!(
+                    "deletions are accepted by request: {}",
+                    counted(entries, "entry", "entries")
+                );
+                Ok(entries)
+            }));
+        }
         Request::ListFailed {
             after_id,
             limit,

@@ -154,6 +154,19 @@ impl Manager {
         .await
     }
 
+    /// Makes the deletions that maxDelete withholds, once, and returns how many entries they were said to remove.
+    #[zbus(out_args("entries"))]
+    async fn accept_deletions(
+        &self,
+        #[zbus(header)] header: Header<'_>,
+        #[zbus(connection)] connection: &Connection,
+    ) -> Result<u64, Refusal> {
+        ask(&self.control, connection, &header, |reply| {
+            Request::AcceptDeletions(Scope::All, reply)
+        })
+        .await
+    }
+
     /// The failed paths with a higher id, at most so many, and never more than 1000 at a time: id, remote, path relative
     /// to the source, exit code of rsync, message, attempts, time of the first, time of the next (0 while it runs).
     #[zbus(out_args("paths"))]
@@ -268,6 +281,19 @@ impl Manager {
     #[zbus(property)]
     fn overflows(&self) -> u64 {
         self.sum(|snapshot| snapshot.mirrors.iter().map(|mirror| mirror.overflows).sum())
+    }
+
+    /// Sources that are compared every so often, since the kernel does not tell what others change there, or since the
+    /// configuration wants it.
+    #[zbus(property)]
+    fn scanned(&self) -> u64 {
+        let is_scanned = |snapshot: &Snapshot| {
+            let mirrors = snapshot.mirrors.iter();
+            mirrors
+                .filter(|mirror| mirror.scan_period.is_some())
+                .count() as u64
+        };
+        self.sum(is_scanned)
     }
 
     /// How often a plugin failed, or could not be told.

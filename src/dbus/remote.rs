@@ -103,6 +103,20 @@ impl Remote {
         .await
     }
 
+    /// Makes the deletions at this remote that maxDelete withholds, once, and returns how many entries they were said to
+    /// remove.
+    #[zbus(out_args("entries"))]
+    async fn accept_deletions(
+        &self,
+        #[zbus(header)] header: Header<'_>,
+        #[zbus(connection)] connection: &Connection,
+    ) -> Result<u64, Refusal> {
+        ask(&self.control, connection, &header, |reply| {
+            Request::AcceptDeletions(self.scope(), reply)
+        })
+        .await
+    }
+
     /// Absolute path of the source.
     #[zbus(property(emits_changed_signal = "const"))]
     fn mirror(&self) -> fdo::Result<Vec<u8>> {

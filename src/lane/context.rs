@@ -60,6 +60,26 @@ pub struct Context {
     pub progress: watch::Sender<u8>,
 }
 
+/// A remote with the filter of the mirror: where there is one, the rules among the remote's options are a part of it,
+/// and rsync is given names that both let through. The last is what rsync excludes by itself.
+#[must_use]
+pub fn filtered(
+    remote: &RemoteConfig,
+    filter: Option<&Arc<Filter>>,
+) -> (RemoteConfig, Option<Arc<Filter>>, Option<Arc<Filter>>) {
+    let rules = remote.params.rules();
+    let Some(filter) = filter else {
+        return (remote.clone(), None, rules.cloned());
+    };
+    let filter = rules.map_or_else(|| Arc::clone(filter), |rules| Arc::new(filter.and(rules)));
+    let params = remote.params.without_rules();
+    let remote = RemoteConfig {
+        params,
+        ..remote.clone()
+    };
+    (remote, Some(filter), None)
+}
+
 /// How jobs are brought to an end before their time.
 #[derive(Debug, Clone, Default)]
 pub struct Halt {

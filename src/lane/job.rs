@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use super::slot::Batch;
-use crate::control::State;
+use crate::control::{State, counted};
 use crate::dirty::{DirtyPath, Route};
 use crate::fail_queue::Failure;
 use crate::lasting::Difference;
@@ -30,6 +30,8 @@ pub struct Job {
     pub excludes: Arc<[String]>,
     /// What the receiver takes.
     pub forms: Forms,
+    /// What would remove more entries at the receiver is withheld; `None` for any number.
+    pub may_delete: Option<u64>,
 }
 
 /// What became of a job. Each path of the batch, or an ancestor in its place, is in one of the lists.
@@ -47,6 +49,11 @@ pub struct Report {
     pub undecided: Option<(Vec<DirtyPath>, Failure)>,
     /// Trees that cannot be made equal as a whole.
     pub split: Vec<Split>,
+    /// What would have removed more than [`Job::may_delete`] entries, and was not. A tree among them was compared
+    /// without deletion, and is among those that are equal as well.
+    pub withheld: Vec<DirtyPath>,
+    /// So many would have gone by them.
+    pub would_delete: u64,
     /// How the job ended.
     pub end: End,
     /// Directories in which the receiver may have left temporary files; see [`Job::unswept`].
@@ -135,6 +142,13 @@ pub enum Hold {
         /// Entries at the remote.
         entries: u64,
     },
+    /// More would be removed at the receiver than `maxDelete` allows. Sending goes on.
+    TooManyDeletions {
+        /// So many entries.
+        count: u64,
+        /// What it allows.
+        limit: u64,
+    },
 }
 
 impl Hold {
@@ -174,6 +188,12 @@ impl fmt::Display for Hold {
                 f,
                 "the first comparison would remove {deletions} of {entries} entries at the remote; \
                  check that it is the right one, and if it is, say `sersync resume --accept-source`"
+            ),
+            Self::TooManyDeletions { count, limit } => write!(
+                f,
+                "{} would be deleted at once, and `maxDelete` allows {limit}; \
+                 put them back, or accept that by `sersync resume --accept-deletions`",
+                counted(*count, "entry", "entries")
             ),
         }
     }

@@ -4,7 +4,7 @@ use std::io;
 
 use tracing::{error, info, warn};
 
-use super::News;
+use super::{Hold, News};
 use crate::control::counted;
 use crate::fail_queue::Failure;
 use crate::message_id as id;
@@ -60,13 +60,7 @@ pub fn tell(remote: &str, news: Vec<News>) -> Option<Heard> {
                     "{remote} is back after {seconds} s"
                 );
             }
-            News::Held(hold) => {
-                error!(
-                    MESSAGE_ID = id::HELD,
-                    SERSYNC_REMOTE = remote,
-                    "{remote} is held, nothing is sent or deleted: {hold}"
-                );
-            }
+            News::Held(hold) => held(remote, &hold),
             News::Released => info!(
                 MESSAGE_ID = id::RELEASED,
                 SERSYNC_REMOTE = remote,
@@ -145,6 +139,19 @@ fn without(form: RefusedForm) -> &'static str {
             "has its times compared in whole seconds, since its rrsync takes no more"
         }
     }
+}
+
+/// Where `maxDelete` holds, sending goes on.
+fn held(remote: &str, hold: &Hold) {
+    let what = match hold {
+        Hold::TooManyDeletions { .. } => "nothing is deleted, files are sent",
+        _ => "nothing is sent or deleted",
+    };
+    error!(
+        MESSAGE_ID = id::HELD,
+        SERSYNC_REMOTE = remote,
+        "{remote} is held, {what}: {hold}"
+    );
 }
 
 /// A scheduled push got through.

@@ -10,6 +10,7 @@ use std::time::Instant;
 
 use super::{End, MOST_TRIES, News, Report};
 use crate::change::Extent;
+use crate::control::counted;
 use crate::dirty::{DirtyPath, TREE_RETRY};
 
 /// rsync's words for a directory that is only at the receiver, and in which an excluded file keeps its place.
@@ -86,7 +87,13 @@ impl Push {
         // Its patterns hold for the tree as a whole only.
         let split = report.split.drain(..).next().map(|split| split.failure);
         let failure = failure.or(split);
+        let mut withheld = 0;
         if !owed.patterns.is_empty() {
+            // Later it would be deleted without the patterns.
+            if !report.withheld.is_empty() {
+                report.withheld.clear();
+                withheld = std::mem::take(&mut report.would_delete);
+            }
             report.synced.clear();
             report
                 .failed
@@ -98,6 +105,12 @@ impl Push {
         }
         if let Some(failure) = failure {
             return Some(News::PushFailed(failure.message));
+        }
+        if withheld > 0 {
+            return Some(News::PushFailed(format!(
+                "it would have deleted {}, more than `maxDelete` allows, and deleted none",
+                counted(withheld, "entry", "entries")
+            )));
         }
         if root_again {
             return self.put_off(owed, &report.end, now);

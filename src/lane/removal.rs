@@ -95,6 +95,11 @@ impl Removal {
         self.doomed.len() as u64
     }
 
+    /// What is to be removed, in order.
+    pub fn doomed(&self) -> impl ExactSizeIterator<Item = &RelPath> {
+        self.doomed.iter()
+    }
+
     /// The runs that carry it out. `hidden` are names at the source that do not stand for what is at the receiver.
     ///
     /// rsync removes what is missing from the directories of its list, and goes into a directory that is missing only

@@ -48,6 +48,8 @@ pub enum LaneMessage {
     Accepted,
     /// The schedule asks for a full push in which these patterns hold.
     Push(Arc<[String]>),
+    /// Something may have changed that nobody saw: compare everything, unless that was done a moment ago.
+    Scan,
     /// See [`LaneState::settled`]; what differs at the moment this is read is waited for.
     Settle {
         /// What is to be compared first, whether or not it changed.
@@ -63,6 +65,8 @@ pub enum LaneMessage {
     Filter(Arc<Filter>),
     /// Try what failed; answered with the number of paths.
     RetryFailed(oneshot::Sender<usize>),
+    /// Make the deletions that are withheld; answered with the number of entries.
+    AcceptDeletions(oneshot::Sender<u64>),
     /// What failed.
     ListFailed(oneshot::Sender<Vec<FailedPath>>),
     /// Answered at once, as a sign of life.
@@ -162,7 +166,8 @@ impl LaneTask {
         if context.filter.is_some() {
             forms = forms.without_content();
         }
-        let mut state = LaneState::new(forms, retry_period, context.remote.params.inplace());
+        let state = LaneState::new(forms, retry_period, context.remote.params.inplace());
+        let mut state = state.with_max_delete(context.remote.max_delete);
         state.on_pause(paused);
         let clock = Clock::now();
         if let Some(store) = &store {
@@ -345,6 +350,7 @@ impl LaneTask {
             LaneMessage::Accepted => self.state.on_accepted(now),
             LaneMessage::Filter(filter) => self.refilter(filter),
             LaneMessage::Push(excludes) => self.state.on_schedule(excludes, now),
+            LaneMessage::Scan => self.state.on_scan(now),
             LaneMessage::Settle {
                 resync,
                 patient,
@@ -370,6 +376,9 @@ impl LaneTask {
             }
             LaneMessage::RetryFailed(reply) => {
                 let _ = reply.send(self.state.retry_failed(now));
+            }
+            LaneMessage::AcceptDeletions(reply) => {
+                let _ = reply.send(self.state.accept_deletions(now));
             }
             LaneMessage::ListFailed(reply) => {
                 let _ = reply.send(self.failed_paths());

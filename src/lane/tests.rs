@@ -876,6 +876,116 @@ fn a_push_of_a_source_that_is_never_the_same_is_given_up_until_the_next_time() {
     assert_eq!(lane.plan(then), Plan::default());
 }
 
+#[test]
+fn withheld_deletions_are_shown_and_counted_and_hold_back_nothing_else() {
+    let (mut lane, now) = (lane().with_max_delete(Some(10)), Instant::now());
+    lane.on_change(Change::subtree(path("old")), now);
+    let deletion = job(&mut lane, now);
+    assert_eq!(deletion.may_delete, Some(10));
+    let news = lane.on_report(Route::Path, report(&deletion, Fate::Withheld), now, 0.0);
+    let hold = Hold::TooManyDeletions {
+        count: 20,
+        limit: 10,
+    };
+    assert_eq!(news, [News::Held(hold.clone())]);
+    let condition = lane.condition();
+    assert_eq!((condition.state, condition.pending), (State::Held, 1));
+    assert_eq!(condition.last_error, hold.to_string());
+    assert_eq!(lane.waits_for(), None, "a verification need not wait");
+    let told = Some(Settled::Held(hold.to_string()));
+    assert_eq!(
+        (lane.settled(now, false), lane.settled(now, true)),
+        (told.clone(), told)
+    );
+    lane.on_change(Change::written(path("new")), now);
+    let other = job(&mut lane, now);
+    assert_eq!(
+        (names(&other), other.may_delete),
+        (vec!["new".into()], Some(0))
+    );
+    assert_eq!(lane.on_report(Route::Path, synced(&other), now, 0.0), []);
+    assert_eq!(lane.accept_deletions(now), 20);
+    let accepted = job(&mut lane, now);
+    assert_eq!(
+        (names(&accepted), accepted.may_delete),
+        (vec!["old".into()], Some(30))
+    );
+    let news = lane.on_report(Route::Path, synced(&accepted), now, 0.0);
+    assert_eq!(news, [News::Released]);
+    assert!(lane.is_equal() && lane.condition().state == State::Idle);
+}
+
+#[test]
+fn withheld_deletions_are_asked_for_again_by_themselves_and_by_a_retry() {
+    let (mut lane, now) = (lane().with_max_delete(Some(10)), Instant::now());
+    lane.on_change(Change::subtree(path("old")), now);
+    let deletion = job(&mut lane, now);
+    lane.on_report(Route::Path, report(&deletion, Fate::Withheld), now, 0.0);
+    let due = lane.plan(now).wake.expect("a time to ask again");
+    assert!(due > now);
+    let again = job(&mut lane, due);
+    let news = lane.on_report(Route::Path, report(&again, Fate::Withheld), due, 0.0);
+    assert_eq!(news, [], "it was told");
+    assert!(lane.plan(due).jobs.is_empty());
+    lane.retry_failed(due);
+    let put_back = job(&mut lane, due);
+    let news = lane.on_report(Route::Path, synced(&put_back), due, 0.0);
+    assert_eq!(news, [News::Released]);
+}
+
+#[test]
+fn a_push_with_patterns_that_would_delete_too_much_is_given_up_and_leaves_nothing_withheld() {
+    let now = Instant::now();
+    let mut lane = lane().with_max_delete(Some(10));
+    lane.on_schedule(patterns(1), now);
+    let push = job(&mut lane, now);
+    let news = lane.on_report(Route::Tree, report(&push, Fate::Withheld), now, 0.0);
+    assert!(matches!(&news[..], [News::PushFailed(_)]), "{news:?}");
+    assert!(lane.is_equal());
+}
+
+#[test]
+fn a_scan_compares_everything_and_the_next_one_waits_where_that_took_long() {
+    let (mut lane, now) = (lane(), Instant::now());
+    lane.on_scan(now);
+    lane.on_scan(now);
+    let look = job(&mut lane, now);
+    lane.on_report(Route::Path, routed(&look, Route::Tree), now, 0.0);
+    let scan = job(&mut lane, now);
+    lane.on_scan(now);
+    let took = Duration::from_secs(100);
+    let ended = now + took;
+    let report = Report {
+        took,
+        ..synced(&scan)
+    };
+    lane.on_report(Route::Tree, report, ended, 0.0);
+    lane.on_scan(ended + took);
+    assert!(lane.is_equal(), "not so soon again");
+    lane.on_scan(ended + took * SCAN_PAUSE);
+    assert_eq!(lane.pending(), 1);
+}
+
+#[test]
+fn hours_of_changes_while_paused_or_without_the_remote_are_bounded() {
+    let now = Instant::now();
+    let (mut paused, mut away) = (lane(), lane());
+    paused.on_pause(true);
+    away.on_change(Change::written(path("a")), now);
+    let first = job(&mut away, now);
+    away.on_report(Route::Path, unreachable(&first), now, 0.0);
+    for number in 0..200_000 {
+        let path = path(&format!("d{}/e{}/f{number}", number % 300, number % 7));
+        for lane in [&mut paused, &mut away] {
+            lane.on_change(Change::written(path.clone()), now);
+        }
+    }
+    for lane in [&mut paused, &mut away] {
+        assert!(lane.pending() <= MOST_DIRTY, "{}", lane.pending());
+        assert!(lane.plan(now).jobs.is_empty());
+    }
+}
+
 /// How a job of the random test ends.
 #[derive(Debug, Clone, Copy)]
 enum Fate {
@@ -885,6 +995,7 @@ enum Fate {
     Undecided,
     Unreachable,
     Routed,
+    Withheld,
 }
 
 fn a_fate() -> impl Strategy<Value = Fate> {
@@ -895,6 +1006,7 @@ fn a_fate() -> impl Strategy<Value = Fate> {
         1 => Just(Fate::Undecided),
         1 => Just(Fate::Unreachable),
         1 => Just(Fate::Routed),
+        1 => Just(Fate::Withheld),
     ]
 }
 
@@ -924,6 +1036,11 @@ fn report(job: &Job, fate: Fate) -> Report {
             ..Report::default()
         },
         Fate::Unreachable => unreachable(job),
+        Fate::Withheld => Report {
+            withheld: paths,
+            would_delete: 20,
+            ..Report::default()
+        },
         Fate::Routed if job.route == Route::Path => {
             let routed = paths
                 .into_iter()
@@ -944,7 +1061,7 @@ proptest! {
     fn every_change_gets_through_in_the_end(
         steps in proptest::collection::vec((0..7_u8, 0..6_u8, 0..3000_u64, a_fate()), 1..120)
     ) {
-        let (mut lane, mut now) = (lane(), Instant::now());
+        let (mut lane, mut now) = (lane().with_max_delete(Some(10)), Instant::now());
         let mut owed: Vec<RelPath> = Vec::new();
         let mut running: Vec<(Job, Vec<RelPath>)> = Vec::new();
         let finish = |lane: &mut LaneState,

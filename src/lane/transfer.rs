@@ -20,7 +20,7 @@ use super::sample;
 use super::slot::position;
 use super::{Batch, End, Hold, Job, Report, Split};
 use crate::change::Extent;
-use crate::config::Removals;
+use crate::config::{Backup, Removals};
 use crate::dirty::{DirtyPath, Route};
 use crate::fail_queue::Failure;
 use crate::filter::Filter;
@@ -32,8 +32,10 @@ use crate::rsync::{
 
 mod filtered;
 mod guarded;
+mod withhold;
 
 use guarded::Deed;
+use withhold::May;
 
 /// rsync's exit where the source or the receiver changed while it ran.
 const CHANGED: i32 = 24;
@@ -67,8 +69,15 @@ pub async fn execute(
         beside,
         excludes,
         forms,
+        may_delete,
     } = job;
+    // What the source has under the name of the backup directory is not mirrored; nor is it removed when that is
+    // gone: the deletion by name knows no filter.
+    let backup = context.remote.backup.as_ref().and_then(Backup::inside);
+    let is_kept = |dirty: &DirtyPath| backup.is_some_and(|dir| dirty.path.is_within(dir));
+    let (kept, paths): (Vec<_>, Vec<_>) = paths.into_iter().partition(is_kept);
     let report = Report {
+        synced: kept,
         unswept,
         ..Report::default()
     };
@@ -81,6 +90,9 @@ pub async fn execute(
         beside,
         excludes,
         forms,
+        may_delete,
+        ceiling: 0,
+        making_way: false,
         standby,
         halt,
         grouped,
@@ -127,6 +139,12 @@ struct Transfer {
     /// See [`Job::excludes`].
     excludes: Arc<[String]>,
     forms: Forms,
+    /// See [`Job::may_delete`]; what is left of it.
+    may_delete: Option<u64>,
+    /// What was left of it before the run that is made now.
+    ceiling: u64,
+    /// The run that is made now may remove what is in the way of its files.
+    making_way: bool,
     standby: Option<Standby>,
     halt: Halt,
     /// See [`Resolved::grouped`].
@@ -201,6 +219,8 @@ impl Transfer {
         self.sweep(&root).await;
         self.compare(std::mem::take(&mut resolved.trees)).await;
         self.learn(&root).await;
+        // A tree that was compared without deletion has left it; the next job counts it.
+        self.report.again.append(&mut self.in_the_way);
         self.look_again(root, resolved, names).await;
     }
 
@@ -441,7 +461,11 @@ impl Transfer {
                 if let Some(filter) = self.filter.clone() {
                     self.compare_filtered(&root, trees, filter, delete).await;
                 } else {
-                    if is_everything && delete && !self.foresee(&root).await {
+                    // With a limit the comparison is rehearsed anyway, which tells the same, but for what is mounted below.
+                    let is_rehearsed = self.may_delete.is_some()
+                        && self.view.parts_of(&RelPath::root()).is_empty();
+                    let is_foreseen = !is_everything || !delete || is_rehearsed;
+                    if !is_foreseen && !self.foresee(&root).await {
                         return self.report.again.extend(trees);
                     }
                     self.compare_trees(&root, trees, delete).await;
@@ -450,6 +474,8 @@ impl Transfer {
                 let mut synced = self.report.synced.iter();
                 self.has_compared_everything = is_everything
                     && self.excludes.is_empty()
+                    // What may not be removed is a difference.
+                    && self.report.withheld.is_empty()
                     && synced.any(|dirty| dirty.path.is_root());
             }
             Err(hold) => self.hold(hold, trees),
@@ -513,10 +539,23 @@ impl Transfer {
             RunKind::Delete { by_name: false } => args::parents_list(&names),
             _ => args::list(&names),
         };
-        let Some(ended) = self.child(root, kind, list).await else {
+        match self.may(root, kind, &names, &list).await {
+            May::Go => {}
+            May::Not => {
+                self.report.again.extend(paths);
+                return;
+            }
+            May::Judged(exit, outcome) => return self.account(kind, &exit, outcome, paths),
+            May::Withhold => return self.withhold_run(root, kind, paths).await,
+        }
+        let Some(mut ended) = self.child(root, kind, list).await else {
             self.report.again.extend(paths);
             return;
         };
+        self.forget_the_limit(kind, &mut ended);
+        if self.was_stopped_by_limit(&ended) {
+            return self.withhold(paths, 1);
+        }
         for dirty in &paths {
             tracing::trace!(written = dirty.written, "{kind:?} {}", dirty.path);
         }
@@ -586,6 +625,7 @@ impl Transfer {
         let limit = (pace == Pace::Brief).then_some(self.context.remote.timeout);
         if kind == (RunKind::Send { ignore_times: true })
             && self.rules.is_empty()
+            && !self.making_way
             && let Some(standby) = self.standby.take()
             && let Some(ended) = standby.run(list.clone(), limit).await
         {
@@ -601,6 +641,7 @@ impl Transfer {
         let rules: Vec<OsString> = rules.chain(args::excluding(&self.excludes)).collect();
         launch.args.splice(0..0, rules);
         launch.args.splice(0..0, self.rules_of_gaps(kind));
+        self.limit(kind, &mut launch);
         tracing::trace!("{}", args::shown(&launch.args));
         let told = &self.context.progress;
         let is_tree = matches!(kind, RunKind::Tree { .. });
@@ -859,12 +900,21 @@ impl Transfer {
         }
         let kind = RunKind::Delete { by_name: false };
         let list = args::directories_list(&certain);
+        match self.may(&root, kind, &certain, &list).await {
+            May::Go => {}
+            May::Not => return false,
+            May::Withhold => {
+                self.withhold_sweep(&certain);
+                return self.report.end == End::Reached;
+            }
+            May::Judged(exit, _) => return is_over(&exit),
+        }
         let Some(ended) = self.child(&root, kind, list).await else {
             return false;
         };
         tracing::debug!(directories = certain.len(), "swept: {}", ended.exit);
         self.report.emptied.extend(certain);
-        matches!(ended.exit, Exit::Code(0..=4 | 23..=25))
+        is_over(&ended.exit)
     }
 
     fn count(&mut self, ended: &Ended) {
@@ -876,6 +926,11 @@ impl Transfer {
         self.report.deleted += ended.stats.deleted;
         self.report.took = self.report.took.max(ended.took);
     }
+}
+
+/// Whether a sweep that ended so is not to be made again.
+fn is_over(exit: &Exit) -> bool {
+    matches!(exit, Exit::Code(0..=4 | 23..=25))
 }
 
 /// What a directory holds, to be made equal one by one.

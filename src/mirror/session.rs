@@ -6,7 +6,7 @@ use std::path::Path;
 use std::pin::pin;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use tokio::sync::{Notify, mpsc, oneshot, watch};
 use tokio::task::JoinSet;
@@ -15,11 +15,11 @@ use tracing::{error, info, trace, warn};
 
 use super::{MISSING_CHECK, MirrorMessage, MirrorTask, Question, is_meant};
 use crate::change::{Blindness, Change, WatchEvent};
-use crate::config::{MirrorConfig, RemoteConfig, Target};
+use crate::config::{MirrorConfig, Scan, Target};
 use crate::control::{Board, Notice, Scope, counted};
 use crate::filter::Filter;
 use crate::lane::Settled;
-use crate::lane::context::Context;
+use crate::lane::context::{Context, filtered};
 use crate::lane::guard::Guard;
 use crate::lane::task::{LaneHandle, LaneMessage, LaneTask, Shown};
 use crate::lane::transfer::on_disk;
@@ -29,7 +29,8 @@ use crate::message_id as id;
 use crate::path::{Identity, RelPath, SourceRoot};
 use crate::plugin::Witness;
 use crate::ssh;
-use crate::sysctl::{self, Limits};
+use crate::sysctl::{self, Limit, Limits};
+use crate::watch::file_system::{self, Shared};
 use crate::watch::inotify::Inotify;
 use crate::watch::{WatchConfig, Watcher, Watching};
 
@@ -43,6 +44,8 @@ const EMPTY_CHECK: Duration = Duration::from_secs(2);
 const ROUTINE_CHECK: Duration = Duration::from_secs(120);
 /// How often a watcher that was asked for a sign of life is looked at.
 const BEAT_CHECK: Duration = Duration::from_millis(20);
+/// A source to which others may write too is compared this often.
+const SCAN_EVERY: Duration = Duration::from_secs(60);
 /// A question to the watcher whose answer nobody waits for.
 const PULSE: u64 = 0;
 
@@ -72,6 +75,10 @@ pub(super) struct Session<'a> {
     next_question: u64,
     /// A person has accepted what is there: it may be another directory.
     recheck: Arc<Notify>,
+    /// When everything is to be compared, for changes of which the kernel tells nothing.
+    scan_at: Option<Instant>,
+    /// The file system of which that was said.
+    shared: Option<Shared>,
 }
 
 impl<'a> Session<'a> {
@@ -135,6 +142,8 @@ impl<'a> Session<'a> {
             flushing: HashMap::new(),
             next_question: PULSE + 1,
             recheck: Arc::default(),
+            scan_at: None,
+            shared: None,
         }
     }
 
@@ -157,6 +166,10 @@ impl<'a> Session<'a> {
                 excludes = self.mirror.timetable.due() => {
                     self.tell_lanes(|| LaneMessage::Push(Arc::clone(&excludes))).await;
                 }
+                () = sleep_until(self.scan_at) => {
+                    self.plan_scan();
+                    self.tell_lanes(|| LaneMessage::Scan).await;
+                }
                 Some(ended) = self.tasks.join_next() => pass_panic_on(ended),
             }
         }
@@ -173,6 +186,7 @@ impl<'a> Session<'a> {
             match self.watch(root, sender) {
                 Ok(watching) => {
                     self.watching = Some(watching);
+                    self.plan_scan();
                     self.mirror.show(|shown| shown.missing = None);
                     if self.follow(&mut events).await.is_none() {
                         return SessionEnd::Stopped;
@@ -180,12 +194,13 @@ impl<'a> Session<'a> {
                 }
                 Err(error) => {
                     let source = self.mirror.config.source.display();
+                    let advice = sysctl::advice_on(&error, Path::new(sysctl::DIRECTORY));
                     error!(
                         MESSAGE_ID = id::LIMIT_REACHED,
                         SERSYNC_MIRROR = %source,
-                        "{source} cannot be watched, trying again: {error}"
+                        "{source} cannot be watched, trying again: {error}{advice}"
                     );
-                    let cause = format!("it cannot be watched: {error}");
+                    let cause = format!("it cannot be watched: {error}{advice}");
                     self.mirror.show(|shown| shown.missing = Some(cause));
                     if self
                         .serve_until(tokio::time::sleep(WATCH_RETRY))
@@ -231,6 +246,7 @@ impl<'a> Session<'a> {
             remotes,
             switches,
             filter,
+            scan: _,
         } = &self.mirror.config;
         let config = WatchConfig {
             source: source.clone(),
@@ -264,7 +280,12 @@ impl<'a> Session<'a> {
                     "the watcher of {} has ended",
                     self.mirror.config.source.display()
                 ),
-                None => self.is_source_there(),
+                None => {
+                    if self.scan_at.is_none() {
+                        self.plan_scan();
+                    }
+                    self.is_source_there()
+                }
             };
             self.show_gauges();
             if !is_there {
@@ -304,11 +325,12 @@ impl<'a> Session<'a> {
             }
             WatchEvent::Overflowed => {
                 let source = self.mirror.config.source.display();
+                let advice = Limit::QueuedEvents.advice(Path::new(sysctl::DIRECTORY), 1);
                 warn!(
                     MESSAGE_ID = id::OVERFLOWED,
                     SERSYNC_MIRROR = %source,
                     "the kernel dropped events of {source}, the whole tree is compared; \
-                     raise fs.inotify.max_queued_events if this happens often"
+                     if this happens often, {advice}"
                 );
                 self.mirror.show(|shown| shown.overflows += 1);
                 self.mirror.shared.board.notice(Notice::Overflowed);
@@ -337,8 +359,8 @@ impl<'a> Session<'a> {
         }
         let cause = match cause {
             Blindness::NoWatches => format!(
-                "the kernel allows no more watches: \
-                 raise fs.inotify.max_user_watches by at least {directories}"
+                "the kernel allows no more watches: {}",
+                Limit::Watches.advice(Path::new(sysctl::DIRECTORY), directories)
             ),
             Blindness::Denied => "they may not be read".into(),
             Blindness::Failed(cause) => cause,
@@ -361,6 +383,35 @@ impl<'a> Session<'a> {
                 info!(MESSAGE_ID = id::LIMITS_RAISED, "{report}");
             }
         }
+    }
+
+    /// Finds out whether the source is to be scanned, and when.
+    fn plan_scan(&mut self) {
+        let MirrorConfig { source, scan, .. } = &self.mirror.config;
+        let shared = match scan {
+            // What cannot be found out now is found out next time.
+            Scan::Auto => file_system::shared(source).ok().flatten(),
+            Scan::Every(_) | Scan::Never => None,
+        };
+        let period = match (scan, &shared) {
+            (Scan::Every(period), _) => Some(*period),
+            (Scan::Auto, Some(_)) => Some(SCAN_EVERY),
+            (Scan::Auto, None) | (Scan::Never, _) => None,
+        };
+        if let Some(Shared { mounted_at, kind }) = shared.as_ref().filter(|_| shared != self.shared)
+        {
+            let (source, at) = (source.display(), mounted_at.display());
+            warn!(
+                MESSAGE_ID = id::SOURCE_SHARED,
+                SERSYNC_MIRROR = %source,
+                "{source}: at {at} is {kind}, and the kernel does not tell what others change there: \
+                 everything is compared every {} s; mirror it from the machine that has the disk if you can",
+                SCAN_EVERY.as_secs()
+            );
+        }
+        self.shared = shared;
+        self.scan_at = period.map(|period| Instant::now() + period);
+        self.mirror.show(|shown| shown.scan_period = period);
     }
 
     fn is_source_there(&self) -> bool {
@@ -458,6 +509,10 @@ impl<'a> Session<'a> {
             }
             Question::RetryFailed(reply) => {
                 let waits = self.ask_lanes(scope, LaneMessage::RetryFailed).await;
+                answer_when_all_have(waits, reply, |all| all.into_iter().sum());
+            }
+            Question::AcceptDeletions(reply) => {
+                let waits = self.ask_lanes(scope, LaneMessage::AcceptDeletions).await;
                 answer_when_all_have(waits, reply, |all| all.into_iter().sum());
             }
             Question::ListFailed(reply) => {
@@ -592,23 +647,11 @@ impl<'a> Session<'a> {
     }
 }
 
-/// A remote with the filter of the mirror: where there is one, the rules among the remote's options are a part of it,
-/// and rsync is given names that both let through. The last is what rsync excludes by itself.
-fn filtered(
-    remote: &RemoteConfig,
-    filter: Option<&Arc<Filter>>,
-) -> (RemoteConfig, Option<Arc<Filter>>, Option<Arc<Filter>>) {
-    let rules = remote.params.rules();
-    let Some(filter) = filter else {
-        return (remote.clone(), None, rules.cloned());
-    };
-    let filter = rules.map_or_else(|| Arc::clone(filter), |rules| Arc::new(filter.and(rules)));
-    let params = remote.params.without_rules();
-    let remote = RemoteConfig {
-        params,
-        ..remote.clone()
-    };
-    (remote, Some(filter), None)
+async fn sleep_until(at: Option<Instant>) {
+    match at {
+        Some(at) => tokio::time::sleep_until(at.into()).await,
+        None => std::future::pending().await,
+    }
 }
 
 /// How it stands with several lanes together.

@@ -7,7 +7,8 @@
 use std::ffi::{OsStr, OsString};
 use std::os::unix::ffi::OsStrExt;
 
-use crate::config::{RemoteConfig, Target};
+use super::rules::{Effect, rule, rule_below};
+use crate::config::{Backup, RemoteConfig, Target};
 use crate::path::RelPath;
 
 /// The source, which is the working directory. Just this: from a relative path, as `./` is one, rsync makes an absolute one
@@ -25,6 +26,11 @@ const FORESEEING: [&str; 4] = [
 
 /// Seconds to connect to a daemon. A host that drops packets must not keep a probe for minutes.
 const CONNECT_SECONDS: u32 = 10;
+
+const DRY_RUN: &str = "--dry-run";
+const OUT_FORMAT: &str = "--out-format=%i %n";
+const PROGRESS: &str = "--info=progress2";
+const END_OF_OPTIONS: &str = "--";
 
 /// What a run is to do with its list.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -127,21 +133,27 @@ impl Forms {
 /// The arguments of a run, without the program's name.
 #[must_use]
 pub fn arguments(remote: &RemoteConfig, kind: RunKind, forms: Forms, pace: Pace) -> Vec<OsString> {
-    let mut args: Vec<OsString> = remote.params.args().to_vec();
+    let mut args = leaving_the_backup_alone(remote);
+    args.extend_from_slice(remote.params.args());
+    args.extend(keeping(remote, kind));
+    args.extend(removing_nothing(remote, kind));
     let mut ours = |option: &str| args.push(option.into());
     match kind {
         RunKind::Send { ignore_times } => {
             for option in ["--no-r", "--dirs", "--ignore-missing-args"] {
                 ours(option);
             }
-            if ignore_times {
+            if ignore_times && remote.backup.is_some() {
+                // A file that is sent once more as it is would take the place of the version that is kept.
+                ours("--checksum");
+            } else if ignore_times {
                 ours("--ignore-times");
             } else {
                 ours(modify_window(forms.exact_times == Some(true)));
             }
         }
         RunKind::Ask { exact } => {
-            for option in ["--dry-run", "--no-r", "--dirs", "--ignore-missing-args"] {
+            for option in [DRY_RUN, "--no-r", "--dirs", "--ignore-missing-args"] {
                 ours(option);
             }
             ours(modify_window(exact));
@@ -169,10 +181,10 @@ pub fn arguments(remote: &RemoteConfig, kind: RunKind, forms: Forms, pace: Pace)
         RunKind::Foresee => FORESEEING.into_iter().for_each(&mut ours),
         RunKind::Verify { delete } => {
             for option in [
-                "--dry-run",
+                DRY_RUN,
                 "--recursive",
                 "--checksum",
-                "--out-format=%i %n",
+                OUT_FORMAT,
                 "--ignore-missing-args",
                 modify_window(false),
             ] {
@@ -184,7 +196,7 @@ pub fn arguments(remote: &RemoteConfig, kind: RunKind, forms: Forms, pace: Pace)
         }
         RunKind::Tree { delete } => {
             ours("--recursive");
-            ours("--info=progress2");
+            ours(PROGRESS);
             ours("--ignore-missing-args");
             // As long as nothing is known, there was nothing at the receiver to lose by it.
             ours(modify_window(forms.exact_times != Some(false)));
@@ -212,26 +224,84 @@ pub fn arguments(remote: &RemoteConfig, kind: RunKind, forms: Forms, pace: Pace)
     if pace == Pace::Long || !matches!(remote.target, Target::Daemon { .. }) {
         ours(&format!("--timeout={}", remote.timeout.as_secs().max(1)));
     }
-    if let Target::Daemon {
+    args.extend(for_a_daemon(&remote.target));
+    args.extend([
+        END_OF_OPTIONS.into(),
+        HERE.into(),
+        destination(&remote.target),
+    ]);
+    args
+}
+
+/// The same run, which removes no more than so many entries with what it stops at.
+#[must_use]
+pub fn limited(mut args: Vec<OsString>, most: u64) -> Vec<OsString> {
+    let end = args.iter().rposition(|arg| arg == END_OF_OPTIONS);
+    let end = end.unwrap_or(args.len());
+    args.insert(end, format!("--max-delete={most}").into());
+    args
+}
+
+/// With `maxDelete`, what only sends removes no directory with content for a file that is to stand in its place.
+fn removing_nothing(remote: &RemoteConfig, kind: RunKind) -> Option<OsString> {
+    let only_sends = matches!(kind, RunKind::Send { .. } | RunKind::Tree { delete: false });
+    (only_sends && remote.max_delete.is_some()).then(|| "--max-delete=0".into())
+}
+
+/// What keeps the backup directory in a target out of every run. First, so that no rule of the user's takes it away.
+fn leaving_the_backup_alone(remote: &RemoteConfig) -> Vec<OsString> {
+    let dir = remote.backup.as_ref().and_then(Backup::inside);
+    dir.map_or_else(Vec::new, |dir| {
+        vec![
+            rule(Effect::Exclude, dir, false),
+            rule_below(Effect::Exclude, dir),
+        ]
+    })
+}
+
+/// What keeps the entries that a run deletes or replaces.
+fn keeping(remote: &RemoteConfig, kind: RunKind) -> Vec<OsString> {
+    match (&remote.backup, kind) {
+        (Some(backup), RunKind::Send { .. } | RunKind::Delete { .. } | RunKind::Tree { .. }) => {
+            vec!["--backup".into(), backup.as_option(&remote.target)]
+        }
+        _ => Vec::new(),
+    }
+}
+
+fn for_a_daemon(target: &Target) -> Vec<OsString> {
+    let Target::Daemon {
         port,
         password_file,
         ..
-    } = &remote.target
-    {
-        // Nagle's algorithm costs a lone change two times 40 ms. A standby's dead connection is noticed by keepalive.
-        ours("--sockopts=TCP_NODELAY,SO_KEEPALIVE");
-        ours(&format!("--contimeout={CONNECT_SECONDS}"));
-        ours("--no-motd");
-        if let Some(port) = port {
-            ours(&format!("--port={port}"));
-        }
-        if let Some(file) = password_file {
-            let mut option = OsString::from("--password-file=");
-            option.push(file);
-            args.push(option);
-        }
+    } = target
+    else {
+        return Vec::new();
+    };
+    // Nagle's algorithm costs a lone change two times 40 ms. A standby's dead connection is noticed by keepalive.
+    let mut args: Vec<OsString> = vec![
+        "--sockopts=TCP_NODELAY,SO_KEEPALIVE".into(),
+        format!("--contimeout={CONNECT_SECONDS}").into(),
+        "--no-motd".into(),
+    ];
+    args.extend(port.map(|port| format!("--port={port}").into()));
+    if let Some(file) = password_file {
+        let mut option = OsString::from("--password-file=");
+        option.push(file);
+        args.push(option);
     }
-    args.extend(["--".into(), HERE.into(), destination(&remote.target)]);
+    args
+}
+
+/// The same run as a rehearsal: it says what it would do, an entry a line as [`Itemized`](super::Itemized) reads them,
+/// and does nothing.
+#[must_use]
+pub fn rehearsed(mut args: Vec<OsString>) -> Vec<OsString> {
+    // What it prints would stand among the lines.
+    args.retain(|arg| arg != PROGRESS);
+    let end = args.iter().rposition(|arg| arg == END_OF_OPTIONS);
+    let end = end.unwrap_or(args.len());
+    args.splice(end..end, [DRY_RUN.into(), OUT_FORMAT.into()]);
     args
 }
 
@@ -252,11 +322,11 @@ fn listing(recursive: bool) -> [&'static str; 7] {
     [
         depth,
         how,
-        "--dry-run",
+        DRY_RUN,
         "--existing",
         "--ignore-existing",
         "--delete",
-        "--out-format=%i %n",
+        OUT_FORMAT,
     ]
 }
 

@@ -49,6 +49,8 @@ pub struct Stats {
     pub listed: u64,
     /// Regular files whose content was transferred.
     pub files_sent: u64,
+    /// What these files weigh.
+    pub transferred_size: u64,
     /// Bytes written to the connection.
     pub bytes_sent: u64,
     /// Entries made at the receiver, whatever they are.
@@ -96,6 +98,7 @@ impl Stats {
                 .and_then(|(_, kinds)| first(kinds))
                 .unwrap_or(0),
             files_sent: number("Number of regular files transferred:").unwrap_or(0),
+            transferred_size: number("Total transferred file size:").unwrap_or(0),
             bytes_sent: number("Total bytes sent:").unwrap_or(0),
             deleted: number("Number of deleted files:").unwrap_or(0),
         }
@@ -108,12 +111,13 @@ mod tests {
 
     #[test]
     fn statistics_are_read_from_the_end_of_the_output() {
-        let out = b"Number of files: 20 (reg: 12, dir: 8)\nNumber of created files: 5 (reg: 1, dir: 3, link: 1)\nNumber of deleted files: 3 (reg: 2, dir: 1)\nNumber of regular files transferred: 12\nTotal bytes sent: 3456\n";
+        let out = b"Number of files: 20 (reg: 12, dir: 8)\nNumber of created files: 5 (reg: 1, dir: 3, link: 1)\nNumber of deleted files: 3 (reg: 2, dir: 1)\nNumber of regular files transferred: 12\nTotal transferred file size: 2048 bytes\nTotal bytes sent: 3456\n";
         assert_eq!(
             Stats::read(out),
             Stats {
                 listed: 20,
                 files_sent: 12,
+                transferred_size: 2048,
                 bytes_sent: 3456,
                 made: 5,
                 files_made: 1,

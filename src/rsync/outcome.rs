@@ -7,7 +7,7 @@
 use std::collections::{BTreeMap, HashMap};
 use std::path::Path;
 
-use super::args::RunKind;
+use super::args::{Forms, RunKind};
 use super::ended::{Ended, Exit};
 use crate::config::Target;
 use crate::path::RelPath;
@@ -58,6 +58,20 @@ pub enum RefusedForm {
     Force,
     /// Times with their fractions, which the `rrsync` of a receiver over ssh does not know.
     ExactTimes,
+}
+
+impl RefusedForm {
+    /// The forms without this one; `None` if they did not have it.
+    #[must_use]
+    pub fn dropped_from(self, mut forms: Forms) -> Option<Forms> {
+        let was_given = match self {
+            Self::DeleteByName => std::mem::take(&mut forms.delete_by_name),
+            Self::DeleteInTrees => std::mem::take(&mut forms.delete_in_trees),
+            Self::Force => std::mem::take(&mut forms.force),
+            Self::ExactTimes => forms.exact_times.replace(false) != Some(false),
+        };
+        was_given.then_some(forms)
+    }
 }
 
 /// What the messages of a run may name.

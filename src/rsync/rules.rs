@@ -82,5 +82,10 @@ mod tests {
         let path = RelPath::new(b"a\\b").expect("a valid path");
         let below = rule_below(Effect::Protect, &path);
         assert_eq!(below, "--filter=P /a\\\\b/**");
+        let path = RelPath::new(b"a\\b*").expect("a valid path");
+        assert_eq!(
+            rule_below(Effect::Exclude, &path),
+            "--filter=- /a\\\\b\\*/**"
+        );
     }
 }

@@ -204,6 +204,8 @@ mod tests {
             target,
             params: params.parse::<Params>().expect("good params"),
             timeout: Duration::from_secs(1),
+            max_delete: None,
+            backup: None,
         };
         let socket = Some(Path::new("/run/sersync/data/ssh"));
         let args = rsync_options(&remote, path, Some(2222), options, socket);

@@ -10,7 +10,14 @@ use zbus::{Connection, OwnedVariant, interface};
 use crate::bus::{Bus, can_be_nobody};
 use crate::instance::Instance;
 
-const METHODS: [&str; 5] = ["Pause", "Resume", "AcceptSource", "Reload", "RetryFailed"];
+const METHODS: [&str; 6] = [
+    "Pause",
+    "Resume",
+    "AcceptSource",
+    "Reload",
+    "RetryFailed",
+    "AcceptDeletions",
+];
 
 #[tokio::test]
 async fn nobody_can_read_and_cannot_act() {
@@ -56,7 +63,14 @@ async fn nobody_can_read_and_cannot_act() {
         );
     }
     let remote = "/org/sersync1/remote/1";
-    for method in ["Pause", "Resume", "AcceptSource", "Resync", "RetryFailed"] {
+    for method in [
+        "Pause",
+        "Resume",
+        "AcceptSource",
+        "Resync",
+        "RetryFailed",
+        "AcceptDeletions",
+    ] {
         let method = format!("org.sersync1.Remote.{method}");
         let refused = bus.dbus_send_of_nobody(object[0], remote, &method).await;
         assert!(

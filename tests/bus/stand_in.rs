@@ -46,6 +46,9 @@ pub async fn answer(mut requests: mpsc::Receiver<Request>, asked: Arc<Mutex<Vec<
                 "flush".into()
             }
             Request::RetryFailed(scope, reply) => told(format!("retry {scope:?}"), reply, Ok(3)),
+            Request::AcceptDeletions(scope, reply) => {
+                told(format!("accept deletions {scope:?}"), reply, Ok(500))
+            }
             Request::ListFailed {
                 after_id,
                 limit,

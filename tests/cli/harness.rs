@@ -350,6 +350,10 @@ async fn answer(
                 let _ = reply.send(refused.clone().map(|()| 3));
                 format!("retry {scope:?}")
             }
+            Request::AcceptDeletions(scope, reply) => {
+                let _ = reply.send(refused.clone().map(|()| 500));
+                format!("accept deletions {scope:?}")
+            }
             Request::ListFailed {
                 after_id,
                 limit,

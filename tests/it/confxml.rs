@@ -26,6 +26,10 @@ pub struct Confxml {
     pub plugins: Vec<(&'static str, String)>,
     /// More elements of `sersync`, as they are to stand there.
     pub more: String,
+    /// More elements of `<rsync>`.
+    pub rsync: String,
+    /// `scan` of every `<localpath>`.
+    pub scan: Option<&'static str>,
     /// Expressions of the `filter`; it is off if there is nothing in it.
     pub excludes: Vec<&'static str>,
     /// More elements of `filter`, before these.
@@ -74,6 +78,8 @@ impl Confxml {
             switches: vec![("attrib", true)],
             plugins: Vec::new(),
             more: String::new(),
+            rsync: String::new(),
+            scan: None,
             excludes: Vec::new(),
             rules: String::new(),
         }
@@ -97,7 +103,7 @@ impl Confxml {
         }
         xml.extend_from_slice(b"  </inotify>\n  <sersync>\n");
         for mirror in &self.mirrors {
-            mirror.write(&mut xml);
+            mirror.write(self.scan, &mut xml);
         }
         xml.extend_from_slice(b"    <rsync>\n      <commonParams params=");
         quoted(&mut xml, self.params.as_bytes());
@@ -109,6 +115,7 @@ impl Confxml {
             quoted(&mut xml, password_file.as_os_str().as_bytes());
             xml.extend_from_slice(b"/>\n");
         }
+        xml.extend_from_slice(self.rsync.as_bytes());
         let port = format!(
             "      <userDefinedPort start=\"true\" port=\"{}\"/>\n",
             self.port
@@ -135,9 +142,13 @@ impl Confxml {
 }
 
 impl Localpath {
-    fn write(&self, xml: &mut Vec<u8>) {
+    fn write(&self, scan: Option<&str>, xml: &mut Vec<u8>) {
         xml.extend_from_slice(b"    <localpath watch=");
         quoted(xml, self.watch.as_os_str().as_bytes());
+        if let Some(scan) = scan {
+            xml.extend_from_slice(b" scan=");
+            quoted(xml, scan.as_bytes());
+        }
         xml.extend_from_slice(b">\n");
         for remote in &self.remotes {
             match remote {

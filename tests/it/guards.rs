@@ -28,7 +28,7 @@ const QUIET_WITHIN: Duration = Duration::from_secs(45);
 const EVERY_SECOND: &str = r#"<crontab start="true" calendar="*:*:*"/>"#;
 
 /// A file system with files of its own, to be bound to places and taken away again.
-struct Disk {
+pub struct Disk {
     files: Tmpfs,
     at: PathBuf,
     place: PathBuf,
@@ -36,7 +36,7 @@ struct Disk {
 
 impl Disk {
     /// One that belongs at `place`, and is not there yet. `None` where nothing can be mounted.
-    fn new(mirror: &Mirror, name: &str, place: PathBuf) -> io::Result<Option<Self>> {
+    pub fn new(mirror: &Mirror, name: &str, place: PathBuf) -> io::Result<Option<Self>> {
         let at = mirror.at(name);
         fs::create_dir_all(&at)?;
         fs::create_dir_all(&place)?;
@@ -50,7 +50,7 @@ impl Disk {
     }
 
     #[track_caller]
-    fn bind(&self) {
+    pub fn bind(&self) {
         let place: &Path = &self.place;
         assert!(
             mount(&["--bind".as_ref(), self.at.as_ref(), place.as_ref()]),

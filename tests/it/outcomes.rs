@@ -318,7 +318,7 @@ fn a_real_directory_that_may_not_be_read_puts_deletions_off_and_loses_nothing() 
 }
 
 /// Makes directories below a directory until the path of a file in them is longer than any rsync takes.
-fn too_deep(top: &Path) -> io::Result<()> {
+pub fn too_deep(top: &Path) -> io::Result<()> {
     use rustix::fs::{CWD, Mode, OFlags, mkdirat, openat};
     let name = "d".repeat(250);
     let mode = Mode::from_raw_mode(0o755);
@@ -333,7 +333,7 @@ fn too_deep(top: &Path) -> io::Result<()> {
 }
 
 /// A tree that is too deep for the tests' own means is taken away by the shell's.
-fn remove_deep(top: &Path) {
+pub fn remove_deep(top: &Path) {
     let status = std::process::Command::new("rm")
         .arg("-rf")
         .arg(top)

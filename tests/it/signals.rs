@@ -169,6 +169,11 @@ fn an_overflow_of_the_event_queue_loses_nothing() -> io::Result<()> {
     grow(&mirror.source("new"), 10, 10, 100)?;
     mirror.sersync().signal(Signal::CONT);
     println!("equal {:?} after an overflow", mirror.in_sync());
+    let told = [
+        "dropped events",
+        "set fs.inotify.max_queued_events to at least",
+    ];
+    mirror.sersync().wait_for_problem(&told);
     // The watches are right again, also in what was made and moved unseen.
     fs::write(mirror.source("new/d00001/f0001"), "changed later")?;
     fs::write(mirror.source("renamed/f0001"), "changed later")?;

@@ -25,6 +25,8 @@ struct OverSsh {
     seconds: u32,
     /// The element of the configuration, if there is to be one.
     filter: &'static str,
+    /// Elements of `<rsync>`.
+    guards: &'static str,
     temp: TempDir,
 }
 
@@ -49,6 +51,7 @@ impl OverSsh {
             replica: temp.path().join("replica"),
             seconds: 100,
             filter: "",
+            guards: "",
             temp,
         }))
     }
@@ -82,11 +85,12 @@ impl OverSsh {
         writeln!(
             xml,
             "<rsync><commonParams params=\"-a\"/><userDefinedPort start=\"true\" port=\"{}\"/>\
-             <timeout start=\"true\" time=\"{}\"/><ssh start=\"true\" identity=\"{}\" knownHosts=\"{}\"/></rsync>",
+             <timeout start=\"true\" time=\"{}\"/><ssh start=\"true\" identity=\"{}\" knownHosts=\"{}\"/>{}</rsync>",
             self.sshd.port(),
             self.seconds,
             escaped(&self.sshd.identity()),
             escaped(&self.sshd.known_hosts()),
+            self.guards,
         )
         .expect("a String takes everything");
         xml.push_str("</sersync>\n</head>\n");
@@ -126,6 +130,15 @@ impl OverSsh {
     #[track_caller]
     fn in_sync_within(&self, within: Duration) -> Duration {
         wait_in_sync(&self.at("source"), &self.replica, within)
+    }
+
+    /// Waits until the former version of a file is kept.
+    #[track_caller]
+    fn in_sync_with_backup(&self, name: &str, former: &str) {
+        let kept = self.replica.join(".replaced").join(name);
+        wait_until(SOON, "the former version is kept", || {
+            fs::read_to_string(&kept).is_ok_and(|found| found == former)
+        });
     }
 
     /// Becomes equal, ends well, and leaves nothing behind.
@@ -449,6 +462,69 @@ fn with_a_filter_too_a_receiver_that_allows_rsync_alone_is_enough() -> io::Resul
     };
     over.filter = r#"<filter start="true"><exclude expression="(.*)\.nothing"/></filter>"#;
     goes_by_rsync_alone(over)
+}
+
+#[test]
+fn a_plan_and_what_guards_deletions_work_over_ssh_too() -> io::Result<()> {
+    match OverSsh::prepare()? {
+        Some(over) => is_guarded(over, "/"),
+        None => Ok(()),
+    }
+}
+
+#[test]
+fn a_plan_and_what_guards_deletions_work_where_rsync_alone_is_allowed() -> io::Result<()> {
+    let Some(over) = OverSsh::prepare()? else {
+        return Ok(());
+    };
+    let rrsync = ["/usr/bin/rrsync", "/usr/local/bin/rrsync"];
+    let Some(rrsync) = rrsync.into_iter().find(|file| Path::new(file).exists()) else {
+        eprintln!("NOT TESTED: rrsync is missing (it comes with rsync)");
+        return Ok(());
+    };
+    let below = over.temp.path().to_path_buf();
+    over.sshd
+        .let_in_for(&format!("{rrsync} -no-lock {}", below.display()))?;
+    let below = below.to_str().expect("text").to_owned();
+    is_guarded(over, &below)
+}
+
+/// `below` is what the receiver takes for its root.
+fn is_guarded(mut over: OverSsh, below: &str) -> io::Result<()> {
+    over.guards = r#"<maxDelete start="true" count="3"/><backup start="true" dir=".replaced"/>"#;
+    grow(&over.source("tree"), 1, 5, 10)?;
+    fs::write(over.source("file"), "first")?;
+    let real = over.replica.clone();
+    let seen = real.strip_prefix(below).expect("it is below");
+    over.replica = Path::new("/").join(seen);
+    over.run()?;
+    over.replica.clone_from(&real);
+    wait_until(SOON, "everything is sent", || {
+        real.join("tree/d00000/f0004").exists() && real.join("file").exists()
+    });
+    fs::write(over.source("file"), "and second")?;
+    over.in_sync_with_backup("file", "first");
+    let plan = || -> io::Result<String> {
+        let said = Sersync::command()
+            .args(["check", "--plan"])
+            .arg(over.at("confxml.xml"))
+            .output()?;
+        assert!(said.status.success(), "{said:?}");
+        Ok(String::from_utf8_lossy(&said.stdout).into_owned())
+    };
+    let said = plan()?;
+    assert!(
+        said.contains("would delete 0 entries, send 0 entries"),
+        "{said}"
+    );
+    fs::rename(over.source("tree"), over.at("away"))?;
+    let said = plan()?;
+    assert!(said.contains("would delete 7 entries"), "{said}");
+    over.sersync()
+        .wait_for_problem(&["7 entries would be deleted at once"]);
+    assert!(real.join("tree/d00000/f0004").exists());
+    over.sersync.take().expect("sersync runs").stop();
+    Ok(())
 }
 
 fn goes_by_rsync_alone(mut over: OverSsh) -> io::Result<()> {

@@ -6,7 +6,7 @@ use super::failure::Failure;
 use super::output::Output;
 use super::text;
 use super::{FlushArgs, LogLevelArgs, OneArgs, ResumeArgs, Whom, choose};
-use crate::control::LogLevel;
+use crate::control::{LogLevel, counted};
 use crate::dbus::client::{ClientError, Instance, RemoteStatus};
 
 pub(super) async fn pause(args: &OneArgs, out: &mut Output) -> Result<(), Failure> {
@@ -17,8 +17,21 @@ pub(super) async fn pause(args: &OneArgs, out: &mut Output) -> Result<(), Failur
 }
 
 pub(super) async fn resume(args: &ResumeArgs, out: &mut Output) -> Result<(), Failure> {
-    let ResumeArgs { of, accept_source } = args;
+    let ResumeArgs {
+        of,
+        accept_source,
+        accept_deletions,
+    } = args;
     let chosen = Chosen::by(of).await?;
+    if *accept_deletions {
+        let entries = chosen.instance.accept_deletions(chosen.number()).await?;
+        let answer = json!({ "remote": chosen.number(), "accepted": entries });
+        let sentence = match entries {
+            0 => "no deletions are held".to_owned(),
+            _ => format!("{} are deleted", counted(entries, "entry", "entries")),
+        };
+        return chosen.tell(of, &sentence, answer, out);
+    }
     let mut answer = json!({ "remote": chosen.number(), "state": "resumed" });
     let mut sentence = "resumed";
     if *accept_source {

@@ -4,6 +4,7 @@
 //! |---|---|
 //! | `status` | `instances`: list of *instance*; with `--watch` one such line for each change |
 //! | `pause`, `resume` | `instance`, `remote` (number or null), `state` (`paused` or `resumed`), `accepted` (true) after `--accept-source` |
+//! | `resume --accept-deletions` | `instance`, `remote`, `accepted` (entries) |
 //! | `resync` | `instance`, `run`; unless `--no-wait`: `ok`, `detail` |
 //! | `verify` | as `resync`, and unless `--no-wait`: `drift`: list of `remote`, `kind`, *path* |
 //! | `flush` | `instance`, `flushed` |
@@ -96,7 +97,7 @@ pub(super) fn drift(drift: &DriftFound) -> Value {
 }
 
 /// Adds a path under `key`, so that nothing of it is lost.
-fn with_path(mut object: Value, key: &str, path: &[u8]) -> Value {
+pub(in crate::cli) fn with_path(mut object: Value, key: &str, path: &[u8]) -> Value {
     object[key] = String::from_utf8_lossy(path).into();
     if std::str::from_utf8(path).is_err() {
         object[format!("{key}_bytes")] = path.into();

@@ -7,7 +7,7 @@ use std::time::{Duration, SystemTime};
 const LABEL: usize = 14;
 
 /// A file name on one line, without doubt: what is no printable UTF-8 becomes `\xNN`, and a backslash `\\`.
-pub(super) fn name(bytes: &[u8]) -> String {
+pub(in crate::cli) fn name(bytes: &[u8]) -> String {
     let mut safe = String::with_capacity(bytes.len());
     for chunk in bytes.utf8_chunks() {
         for c in chunk.valid().chars() {
@@ -23,7 +23,7 @@ pub(super) fn name(bytes: &[u8]) -> String {
 }
 
 /// Somebody else's sentence on one line.
-pub(super) fn sentence(text: &str) -> String {
+pub(in crate::cli) fn sentence(text: &str) -> String {
     let mut safe = String::with_capacity(text.len());
     for c in text.trim().chars() {
         match c {

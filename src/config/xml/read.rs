@@ -7,11 +7,11 @@ use super::super::quote;
 use super::super::suggest::nearest;
 use super::element::Element;
 use super::{
-    AuthXml, CdnInfoXml, CommandParamXml, CommonParamsXml, CrontabXml, DestinationXml,
+    AuthXml, BackupXml, CdnInfoXml, CommandParamXml, CommonParamsXml, CrontabXml, DestinationXml,
     ExpressionXml, FailLogXml, FileSystemXml, FilterXml, HeadXml, HostXml, HttpXml, InotifyXml,
-    LocalPathXml, ParamsXml, PatternsXml, PluginKindXml, PluginXml, RefreshCdnXml, RegexUrlXml,
-    RemoteXml, RsyncXml, RuleKindXml, RuleXml, SendUrlXml, SersyncXml, SocketXml, SshXml,
-    StartPluginXml, SwitchXml, TimeoutXml, UserDefinedPortXml,
+    LocalPathXml, MaxDeleteXml, ParamsXml, PatternsXml, PluginKindXml, PluginXml, RefreshCdnXml,
+    RegexUrlXml, RemoteXml, RsyncXml, RuleKindXml, RuleXml, SendUrlXml, SersyncXml, SocketXml,
+    SshXml, StartPluginXml, SwitchXml, TimeoutXml, UserDefinedPortXml,
 };
 
 /// The plugins that can be defined.
@@ -174,6 +174,7 @@ fn read_sersync(element: &mut Element<'_, '_, '_>) -> SersyncXml {
         local_paths: element.children("localpath", |local_path| LocalPathXml {
             at: local_path.at(),
             watch: local_path.attribute("watch"),
+            scan: local_path.attribute("scan"),
             remotes: local_path.children("remote", read_remote),
         }),
         rsync: element.child("rsync", read_rsync),
@@ -204,6 +205,8 @@ fn read_remote(element: &mut Element<'_, '_, '_>) -> RemoteXml {
         password_file: element.attribute("passwordfile"),
         port: element.attribute("port"),
         ssh: element.attribute("ssh"),
+        max_delete: element.attribute("maxDelete"),
+        backup_dir: element.attribute("backupDir"),
         params: read_params(element),
     }
 }
@@ -239,6 +242,14 @@ fn read_rsync(element: &mut Element<'_, '_, '_>) -> RsyncXml {
             identity: ssh.attribute("identity"),
             known_hosts: ssh.attribute("knownHosts"),
             options: ssh.attribute("options"),
+        }),
+        max_delete: element.child("maxDelete", |max_delete| MaxDeleteXml {
+            switch: read_switch(max_delete),
+            count: max_delete.attribute("count"),
+        }),
+        backup: element.child("backup", |backup| BackupXml {
+            switch: read_switch(backup),
+            dir: backup.attribute("dir"),
         }),
     }
 }

@@ -74,6 +74,16 @@ impl Instance {
         )
     }
 
+    /// Makes the deletions that are withheld, and returns how many entries they remove.
+    pub async fn accept_deletions(&self, remote: Option<u32>) -> Result<u64> {
+        let object = self.object(remote).await?;
+        answer(
+            object
+                .call_with_flags("AcceptDeletions", self.flags(), &())
+                .await,
+        )
+    }
+
     /// Tries all failed paths now, and returns their number.
     pub async fn retry_failed(&self, remote: Option<u32>) -> Result<u32> {
         let object = self.object(remote).await?;

@@ -7,6 +7,7 @@ use std::collections::BTreeSet;
 use std::ffi::OsString;
 use std::sync::Arc;
 
+use super::withhold::{May, WITHHELD, withheld};
 use super::{CHANGED, DONE, Transfer, on_disk};
 use crate::change::Extent;
 use crate::control::DriftKind;
@@ -57,7 +58,7 @@ pub(super) fn with_excludes(
 impl Transfer {
     /// Whether a path failed since the receiver has a directory with content in its place.
     pub(super) fn is_in_the_way(&self, message: &str) -> bool {
-        self.context.filter.is_some()
+        (self.context.filter.is_some() || self.may_delete.is_some())
             && (message.starts_with(NOT_EMPTY) || message.starts_with(IN_THE_WAY))
     }
 
@@ -154,8 +155,11 @@ impl Transfer {
     /// is in them, and has what belongs there sent with the next job.
     pub(super) async fn make_way(&mut self, root: &Arc<SourceRoot>) {
         let paths = std::mem::take(&mut self.in_the_way);
-        let Some(filter) = self.filter.clone().filter(|_| !paths.is_empty()) else {
+        if paths.is_empty() {
             return;
+        }
+        let Some(filter) = self.filter.clone() else {
+            return self.make_way_counted(root, paths).await;
         };
         let names: BTreeSet<RelPath> = paths.iter().map(|dirty| dirty.path.clone()).collect();
         match self.remove_names(root, &names, &names, Some(&filter)).await {
@@ -199,6 +203,9 @@ impl Transfer {
 
     /// Names that are not known to be removed: one of them may be the cause.
     pub(super) fn not_removed(&mut self, paths: Vec<DirtyPath>, failure: Failure) {
+        if failure.exit == WITHHELD {
+            return self.withhold(paths, 0);
+        }
         let can_be_told_apart = paths.len() > 1 && failure.exit != REFUSED;
         let has_changed = failure.exit == CHANGED;
         if self.report.end != End::Reached || has_changed {
@@ -217,13 +224,12 @@ impl Transfer {
         let removal = self
             .pick(root, dirs, Vec::new(), filter.as_deref(), None)
             .await;
-        if let Ok(removal) = removal
-            && self
-                .carry_out(root, &removal, &BTreeSet::new())
-                .await
-                .is_ok()
-        {
-            self.report.emptied.extend(dirs.iter().cloned());
+        if let Ok(removal) = removal {
+            match self.carry_out(root, &removal, &BTreeSet::new()).await {
+                Ok(()) => self.report.emptied.extend(dirs.iter().cloned()),
+                Err(failure) if failure.exit == WITHHELD => self.withhold_sweep(dirs),
+                Err(_) => {}
+            }
         }
         self.report.end == End::Reached
     }
@@ -315,6 +321,9 @@ impl Transfer {
         hide: &BTreeSet<RelPath>,
     ) -> Result<(), Failure> {
         let kind = RunKind::Delete { by_name: false };
+        if let May::Withhold = self.take_from_allowance(removal.doomed().len() as u64) {
+            return Err(withheld());
+        }
         let mut all = Ok(());
         for run in removal.runs(hide) {
             if self.report.end != End::Reached {
@@ -325,6 +334,10 @@ impl Transfer {
                 .with_rules(root, kind, self.forms, run.rules, list, |_| {})
                 .await?;
             self.count(&ended);
+            if self.was_stopped_by_limit(&ended) {
+                self.report.would_delete += 1;
+                return Err(withheld());
+            }
             // What is protected in a directory is meant to stay, and what another run is for is still there.
             let lines = ended.stderr.split_inclusive(|byte| *byte == b'\n');
             ended.stderr = lines
@@ -397,6 +410,7 @@ impl Transfer {
         let mut launch = self.context.launch(root, kind, forms, Pace::Long);
         launch.args.splice(0..0, rules);
         launch.args.splice(0..0, self.rules_of_gaps(kind));
+        self.limit(kind, &mut launch);
         tracing::trace!("{}", args::shown(&launch.args));
         let running = self
             .context
@@ -450,6 +464,10 @@ impl Transfer {
         };
         match removed {
             Ok(()) => self.report.synced.extend(trees),
+            Err(failure) if failure.exit == WITHHELD => {
+                self.report.synced.extend(trees.iter().cloned());
+                self.withhold(trees, 0);
+            }
             // Trees that are looked at again go one by one, which tells them apart.
             Err(_) if trees.len() > 1 => self.report.again.extend(trees),
             Err(failure) if failure.exit == REFUSED && self.report.end == End::Reached => {

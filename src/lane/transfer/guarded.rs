@@ -21,7 +21,7 @@ use crate::lane::{End, VOLUME_MISSING};
 use crate::path::{RelPath, SourceRoot};
 use crate::resolve::{Resolved, directories};
 use crate::rsync::rules::{Effect, rule_below};
-use crate::rsync::{Exit, Names, RefusedForm, RunKind, args, judge};
+use crate::rsync::{Ended, Exit, Names, Outcome, RefusedForm, RunKind, args, judge};
 
 /// What is to be done with paths.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -207,6 +207,20 @@ impl Transfer {
         else {
             return false;
         };
+        let names = Names {
+            listed: &listed,
+            root: &self.context.source,
+            target: &self.context.remote.target,
+        };
+        let outcome = judge(RunKind::Tree { delete: true }, &ended, &names);
+        self.is_foreseen(&ended, &outcome)
+    }
+
+    /// The same of a comparison of everything that was tried without doing anything.
+    pub(super) fn is_foreseen(&mut self, ended: &Ended, outcome: &Outcome) -> bool {
+        if !self.context.guard.is_first_contact() {
+            return true;
+        }
         let stats = ended.stats;
         if matches!(ended.exit, Exit::Code(0 | 23..=25)) {
             // The root itself is no entry.
@@ -216,14 +230,8 @@ impl Transfer {
                 .map_err(|hold| self.report.end = End::Held(hold))
                 .is_ok();
         }
-        let names = Names {
-            listed: &listed,
-            root: &self.context.source,
-            target: &self.context.remote.target,
-        };
         let kind = RunKind::Tree { delete: true };
-        let outcome = judge(kind, &ended, &names);
-        self.account(kind, &ended.exit, outcome, Vec::new());
+        self.account(kind, &ended.exit, outcome.clone(), Vec::new());
         // What cannot be foreseen is tried again, and not done.
         if self.report.end == End::Reached {
             let exit = ended.exit.code();
