@@ -54,6 +54,8 @@ pub struct Resolved {
     pub too_long: Vec<DirtyPath>,
     /// Sent files with other names that are not known yet: they need another look.
     pub partly_known: Vec<DirtyPath>,
+    /// What a directory may have stood for, and is none now: at the receiver it is one until that is sent.
+    pub no_directories: Vec<RelPath>,
     /// The listed names of files with several, with `whole_groups`.
     pub grouped: BTreeSet<RelPath>,
     /// Could not be looked at.
@@ -345,6 +347,9 @@ impl Resolver<'_> {
                 &mut self.resolved.hidden
             };
             return list.push(dirty);
+        }
+        if kind != FileType::Directory && dirty.extent == Extent::Subtree {
+            self.resolved.no_directories.push(dirty.path.clone());
         }
         match kind {
             FileType::Directory if self.rules.one_file_system && self.is_foreign(stat.st_dev) => {

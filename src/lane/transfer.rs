@@ -833,11 +833,13 @@ impl Transfer {
 
     /// A parent that changed during the runs may have led rsync astray: it is dirty again with all its content. So is
     /// a name that was gone and is taken again: a deletion leaves what exists, and it may be the old directory of that
-    /// name that still stands at the receiver.
+    /// name that still stands at the receiver. So does that if a file was to take its place, and was a directory by the
+    /// time that rsync looked.
     async fn look_again(&mut self, root: Arc<SourceRoot>, resolved: Resolved, gone: Vec<RelPath>) {
         let looking = on_disk(move || {
             let mut changed = resolved.changed_parents(&root);
             changed.extend(present(&root, &gone));
+            changed.extend(directories(&root, &resolved.no_directories));
             changed
         });
         for path in looking.await.unwrap_or_default() {

@@ -252,6 +252,9 @@ impl Drop for Instance<'_> {
         }
         // Nothing depends on it any more; a later test has another name.
         let _ = fs::remove_file(self.machine.path(self.file()));
+        // After a reboot its trees are new ones, which are not what the remotes were last equal to.
+        let state = format!("/var/lib/sersync/{}", self.name);
+        let _ = fs::remove_dir_all(self.machine.path(state));
     }
 }
 

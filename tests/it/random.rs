@@ -6,6 +6,8 @@ use std::io;
 use std::thread;
 use std::time::{Duration, Instant};
 
+use rustix::process::Signal;
+
 use crate::generator::{Generator, Report};
 use crate::harness::{Mirror, SOON, pause};
 use crate::rsync_daemon::Module;
@@ -174,6 +176,23 @@ fn random_operations_end_equal_while_sersync_is_killed_and_started() -> io::Resu
     Random {
         seeds: vec![8],
         meanwhile: Some(crash),
+        ..Random::default()
+    }
+    .ends_equal()
+}
+
+/// What it hears of late, it hears of in other words: a directory has moved on by then.
+#[test]
+fn random_operations_end_equal_while_sersync_hangs_again_and_again() -> io::Result<()> {
+    let hang = |mirror: &mut Mirror| {
+        mirror.sersync().signal(Signal::STOP);
+        pause(Duration::from_millis(300)); // interval in which events pile up
+        mirror.sersync().signal(Signal::CONT);
+        Ok(())
+    };
+    Random {
+        seeds: vec![12],
+        meanwhile: Some(hang),
         ..Random::default()
     }
     .ends_equal()
