@@ -3,6 +3,7 @@
 PREFIX  ?= /usr/local
 DESTDIR ?=
 ROUNDS  ?= $(if $(QUICK),1,3)
+SECONDS ?= 600
 CARGO   ?= cargo
 INSTALL ?= install
 
@@ -83,7 +84,7 @@ boot_left_out  = $(if $(has_boot),,@echo 'make check: the tests in a booted syst
 	a machine that may mount, and no SERSYNC_NO_BOOT=1')
 
 .DEFAULT_GOAL := help
-.PHONY: help build demo check bench install uninstall deb rpm clean need-linker need-rsync need-ssh need-bus need-systemd want-lsyncd want-mandoc want-shells want-broker
+.PHONY: help build demo check drill bench install uninstall deb rpm clean need-linker need-rsync need-ssh need-bus need-systemd want-lsyncd want-mandoc want-shells want-broker
 
 help: ## list the targets
 	@echo 'usage: make TARGET [VARIABLE=value]'
@@ -106,6 +107,10 @@ check: need-linker need-rsync need-ssh need-bus want-mandoc want-shells ## every
 	RUSTDOCFLAGS='-D warnings' $(CARGO) doc --locked --no-deps
 	$(if $(has_cargo_deny),$(CARGO) deny check bans licenses sources)
 	@echo 'make check: passed$(if $(missing),$(comma) but NOT checked for lack of: $(missing))'
+
+drill: need-linker need-rsync need-bus ## random faults for SECONDS=600 under a random load, with SEED=N again; MILLION=1 for one long outage
+	SERSYNC_DRILL_SECONDS=$(SECONDS) $(if $(SEED),SERSYNC_DRILL_SEED=$(SEED)) $(if $(MILLION),TMPDIR=/dev/shm) \
+		$(CARGO) test --release --locked --test drill -- $(if $(MILLION),--ignored million,nothing_is_lost)
 
 bench: need-linker need-rsync want-lsyncd ## plain rsync, lsyncd and sersync side by side; ROUNDS=3 QUICK=1 ONLY=single,storm
 	$(CARGO) bench --locked --bench side_by_side -- --rounds $(ROUNDS) $(if $(QUICK),--quick) $(if $(ONLY),--only $(ONLY))

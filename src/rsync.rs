@@ -26,6 +26,7 @@ mod life;
 pub mod outcome;
 pub mod progress;
 pub mod rules;
+pub mod skipped;
 pub mod version;
 
 pub use args::{Forms, Pace, RunKind};
@@ -33,6 +34,7 @@ pub use ended::{Ended, Exit, Stats};
 pub use itemized::{Item, Itemized};
 pub use outcome::{Names, Outcome, RefusedForm, judge};
 pub use progress::Progress;
+use skipped::Skipped;
 
 use life::Lifeless;
 
@@ -129,6 +131,7 @@ fn not_started(error: io::Error) -> Ended {
         exit: Exit::NotStarted(error),
         stderr: Vec::new(),
         stderr_cut: false,
+        deletions_skipped: false,
         stats: Stats::default(),
         took: Duration::ZERO,
     }
@@ -260,7 +263,7 @@ impl Running {
         if read.is_none() {
             read = tokio::time::timeout(LINGER, &mut output).await.ok();
         }
-        let ((), out, (stderr, stderr_cut)) = if let Some(all) = read {
+        let ((), (out, skipped), (stderr, stderr_cut)) = if let Some(all) = read {
             all
         } else {
             signal(group, Signal::KILL);
@@ -271,6 +274,7 @@ impl Running {
             exit,
             stderr,
             stderr_cut,
+            deletions_skipped: skipped.was_said(),
             stats: Stats::read(&out),
             took: start.elapsed(),
         }
@@ -350,18 +354,21 @@ async fn keep_last(
     most: usize,
     enough: &CancellationToken,
     mut listen: impl FnMut(&[u8]),
-) -> Vec<u8> {
-    let mut kept = Vec::new();
-    let Some(mut pipe) = pipe else { return kept };
+) -> (Vec<u8>, Skipped) {
+    let (mut kept, mut skipped) = (Vec::new(), Skipped::default());
+    let Some(mut pipe) = pipe else {
+        return (kept, skipped);
+    };
     let mut chunk = [0; 4096];
     while let Some(count) = read_some(&mut pipe, &mut chunk, enough).await {
         listen(&chunk[..count]);
+        skipped.read(&chunk[..count]);
         kept.extend_from_slice(&chunk[..count]);
         if kept.len() > most * 2 {
             kept.drain(..kept.len() - most);
         }
     }
-    kept
+    (kept, skipped)
 }
 
 /// Finds the rsync program in `PATH`.

@@ -168,6 +168,7 @@ fn failed(words: fmt::Arguments<'_>) -> Ended {
         exit: Exit::Code(FAILED),
         stderr: words.to_string().into_bytes(),
         stderr_cut: false,
+        deletions_skipped: false,
         stats: rsync::Stats::default(),
         took: Duration::ZERO,
     }

@@ -22,6 +22,7 @@ const LAYERS: &[&[&str]] = &[
         "rsync::outcome",
         "rsync::progress",
         "rsync::rules",
+        "rsync::skipped",
         "ssh::args",
     ],
     &["lane"],

@@ -107,6 +107,36 @@ fn lane_with_a_tree_run(now: Instant) -> (LaneState, Job) {
 }
 
 #[test]
+fn a_path_that_fails_again_when_everything_is_compared_keeps_its_history() {
+    let now = Instant::now();
+    let mut lane = lane();
+    let later = now + Duration::from_secs(60);
+    for at in [now, later] {
+        lane.on_change(Change::subtree(RelPath::root()), at);
+        let first = job(&mut lane, at);
+        let report = Report {
+            routed: vec![(first.paths[0].clone(), Route::Tree)],
+            ..Report::default()
+        };
+        lane.on_report(Route::Path, report, at, 0.0);
+        let tree = lane.plan(at).jobs.swap_remove(0);
+        let dirty = DirtyPath {
+            since: at,
+            ..DirtyPath::now(path("d/locked"), Extent::Subtree)
+        };
+        let report = Report {
+            failed: vec![(dirty, failure(23, "Operation not permitted (1)"))],
+            ..synced(&tree)
+        };
+        lane.on_report(Route::Tree, report, at, 0.0);
+    }
+    let failed: Vec<_> = lane.failed().iter().collect();
+    assert_eq!(failed.len(), 1, "{failed:?}");
+    assert_eq!(failed[0].1.attempts, 2, "it has failed twice");
+    assert_eq!(failed[0].1.first, now, "the first time was long ago");
+}
+
+#[test]
 fn what_was_deleted_beside_a_tree_run_counts_as_a_directory_that_the_run_may_have_seen() {
     let now = Instant::now();
     let (mut lane, _tree) = lane_with_a_tree_run(now);

@@ -70,6 +70,8 @@ pub struct Ended {
     pub stderr: Vec<u8>,
     /// Whether it said more than is kept.
     pub stderr_cut: bool,
+    /// Whether it removed nothing, for an error elsewhere in the list.
+    pub deletions_skipped: bool,
     /// Its counters; zero where it did not get so far.
     pub stats: Stats,
     /// From the list to the end.

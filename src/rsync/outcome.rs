@@ -207,7 +207,7 @@ fn partly(kind: RunKind, lines: &Lines, ended: &Ended, names: &Names<'_>) -> Out
     let reader = NameReader::new(kind, names);
     let mut failed: BTreeMap<RelPath, String> = BTreeMap::new();
     let mut again: Vec<RelPath> = Vec::new();
-    let mut deletions_owed = false;
+    let mut deletions_owed = ended.deletions_skipped;
     for line in lines.iter() {
         if is_summary(line) {
             continue;
@@ -562,6 +562,7 @@ mod tests {
             exit,
             stderr: lines.join("\n").into_bytes(),
             stderr_cut: false,
+            deletions_skipped: false,
             stats: Stats::default(),
             took: Duration::ZERO,
         };

@@ -21,6 +21,7 @@ use rustix::pipe::{PipeFlags, pipe_with};
 use tokio::sync::mpsc;
 
 use self::walk::{LazyRoot, Tell};
+use self::walked::Walked;
 use super::open_files::OpenFiles;
 use super::tree::{NodeId, ROOT, WatchTree};
 use super::uncovered::Uncovered;
@@ -33,6 +34,7 @@ use crate::mounts::{self, MountTable, Mounted};
 use crate::path::{Identity, RelPath, SourceRoot, proc_path};
 
 mod walk;
+mod walked;
 
 /// Some 2 000 events a read.
 const READ_BUFFER: usize = 64 << 10;
@@ -93,6 +95,7 @@ impl Watcher for Inotify {
             backlog: VecDeque::new(),
             uncovered: Uncovered::default(),
             walks: 0,
+            walked: Walked::default(),
             last_read: Instant::now(),
             quick_reads: 0,
             overflow: Overflow::default(),
@@ -161,6 +164,7 @@ struct WatchThread {
     backlog: VecDeque<Event>,
     uncovered: Uncovered,
     walks: u64,
+    walked: Walked,
     last_read: Instant,
     /// Quick readings in a row.
     quick_reads: u32,
@@ -189,6 +193,9 @@ impl WatchThread {
         let mut is_drained = false;
         while !self.ended {
             self.handle_backlog();
+            if is_drained && self.moves.is_empty() && self.displaced.is_empty() {
+                self.walked.on_drained();
+            }
             self.beat();
             self.tell_uncovered();
             self.flush();
@@ -513,7 +520,12 @@ impl WatchThread {
             self.tree.attach(moving.node, dir, &event.name);
             // What a filter says of an entry depends on where it is.
             let is_filtered = self.config.filter.is_some();
-            if is_filtered || moving.stirred || !self.stands_where_it_should(moving.node, root) {
+            let is_uncertain = self.walked.holds_any_in(&self.tree, moving.node);
+            if is_filtered
+                || is_uncertain
+                || moving.stirred
+                || !self.stands_where_it_should(moving.node, root)
+            {
                 self.walk_new(root, moving.node, Tell::Nothing);
             }
         } else {

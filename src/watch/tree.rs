@@ -84,6 +84,16 @@ impl WatchTree {
         RelPath::new(&names.join(&b'/'))
     }
 
+    /// In what a directory is.
+    pub fn parent(&self, id: NodeId) -> Option<NodeId> {
+        self.node(id)?.parent
+    }
+
+    /// Whether a directory is another one, or somewhere below it.
+    pub fn is_within(&self, id: NodeId, top: NodeId) -> bool {
+        std::iter::successors(Some(id), |id| self.parent(*id)).any(|id| id == top)
+    }
+
     /// A directory has this watch now. What had it before was the same directory under another name.
     pub fn set_watch(&mut self, id: NodeId, watch: i32) {
         if let Some(other) = self.by_watch.insert(watch, id)

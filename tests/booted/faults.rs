@@ -36,6 +36,38 @@ pub fn a_killed_service_is_restarted_and_misses_nothing(machine: &Machine) {
     instance.in_sync(SOON);
 }
 
+/// The kernel refuses to wait for two descriptors where only one is allowed, and without waiting the watcher is blind.
+pub fn a_fault_of_its_own_ends_the_service_with_its_cause_in_the_journal_and_it_is_restarted(
+    machine: &Machine,
+) {
+    let instance = Instance::start(machine, "faulty");
+    let before = instance.main_pid();
+    let pid = before.to_string();
+    machine.ok(["prlimit", "--pid", &pid, "--nofile=1:1"]);
+    instance.write("that wakes the watcher", "x");
+    instance.wait_for_restart(before, SOON);
+    instance.in_sync(SOON);
+    instance.carries("after it");
+    let unit = instance.unit();
+    let fault = [
+        "-u",
+        &unit,
+        "-p",
+        "err",
+        "-g",
+        "a fault in sersync, please report it",
+    ];
+    let entry = wait_for_entry_within(SOON, machine, &fault);
+    assert!(
+        entry
+            .message()
+            .contains("the watcher cannot wait for events"),
+        "{}",
+        entry.message()
+    );
+    assert_ne!(instance.shows("NRestarts"), "0");
+}
+
 pub fn a_killed_rsync_is_made_good(machine: &Machine) {
     let instance = Instance::start(machine, "rsync_killed");
     let pid = instance.main_pid().to_string();

@@ -115,6 +115,7 @@ fn cases() -> Vec<(&'static str, Case)> {
             the_sandbox_is_rated_2_3_or_better;
         faults:
             a_killed_service_is_restarted_and_misses_nothing,
+            a_fault_of_its_own_ends_the_service_with_its_cause_in_the_journal_and_it_is_restarted,
             a_killed_rsync_is_made_good,
             a_killed_bus_comes_back_with_the_name_and_mirroring_goes_on,
             a_stopped_journal_does_not_stop_mirroring,

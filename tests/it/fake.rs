@@ -7,6 +7,7 @@
 //! | `about` | a name that the run is to do something with |
 //! | `real` | the real rsync does it first |
 //! | `without` | as before, but for the name that it is about |
+//! | `stdout` | a line that is printed then |
 //! | `stderr` | a line that is said then |
 //! | `garbage` | so many bytes that make no sense |
 //! | `orphan` | a process that does not end at SIGTERM is left behind |

@@ -344,7 +344,9 @@ fn random_operations_end_as_the_rule_says(
     fs::create_dir_all(mirror.replica("theirs1/deep"))?;
     fs::write(mirror.replica("theirs1/deep/x"), "of the receiver")?;
     fs::write(mirror.replica("theirs0"), "of the receiver")?;
+    fs::write(mirror.source("first"), "content")?;
     mirror.run()?;
+    mirror.is_known();
     let (root, outside) = (mirror.source(""), mirror.outside(""));
     std::thread::scope(|scope| {
         let writer = scope.spawn(move || {

@@ -16,6 +16,8 @@ use rustix::io::Errno;
 use crate::harness::pause;
 use crate::names;
 
+// The path is for those who share this file.
+#[path = "generator/operations.rs"]
 mod operations;
 
 /// The tree is kept near this many names: large enough for whole subtrees, small enough to be compared often.

@@ -3,7 +3,7 @@
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::process::{Command, ExitStatus};
 use std::time::{Duration, Instant};
 
 use tempfile::TempDir;
@@ -247,10 +247,26 @@ impl Mirror {
         took
     }
 
+    /// Waits until the first push is over, so that a later one is no first contact.
+    #[track_caller]
+    pub fn is_known(&self) {
+        let state = self.at("state");
+        wait_until(SOON, "what the remote is equal to is kept", || {
+            let mut kept = fs::read_dir(&state).into_iter().flatten().flatten();
+            kept.any(|file| file.path().extension().is_some_and(|kind| kind == "known"))
+        });
+    }
+
     /// Ends sersync with SIGTERM, which must give 0.
     #[track_caller]
     pub fn stop(&mut self) {
         self.sersync.take().expect("sersync runs").stop();
+    }
+
+    /// Waits for an end that nobody asked for.
+    #[track_caller]
+    pub fn ends_by_itself(&mut self) -> ExitStatus {
+        self.sersync.take().expect("sersync runs").wait(SOON)
     }
 
     /// Ends sersync with SIGKILL.

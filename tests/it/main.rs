@@ -33,6 +33,7 @@ mod tree;
 
 mod changes;
 mod control;
+mod crashes;
 mod crontab;
 mod errors;
 mod fail_log;

@@ -260,20 +260,32 @@ fn a_real_file_among_5000_that_may_not_be_read_is_the_only_one_that_fails() -> i
 
 // --- 23 with `IO error encountered -- skipping file deletion`
 
+/// A daemon's rsync says it so that it is printed among the statistics.
 #[test]
 fn deletions_that_were_skipped_for_an_error_are_carried_out_later() -> io::Result<()> {
+    deletions_skipped_as_said_on("stdout")
+}
+
+#[test]
+fn deletions_that_were_skipped_are_carried_out_later_wherever_that_was_said() -> io::Result<()> {
+    deletions_skipped_as_said_on("stderr")
+}
+
+fn deletions_skipped_as_said_on(stream: &str) -> io::Result<()> {
     let (mut mirror, stage) = staged()?;
     grow(&mirror.source("d"), 2, 2, 100)?;
     fs::write(mirror.replica("extra"), "only there")?;
     let opendir = format!(
-        "rsync: [sender] opendir \"{}\" failed: Permission denied (13)\nIO error encountered -- skipping file deletion",
+        "rsync: [sender] opendir \"{}\" failed: Permission denied (13)",
         mirror.source("d/d00001").display()
     );
-    stage.lay_times(
-        1,
-        "skipped",
-        json!({ "on": "tree", "stderr": opendir, "exit": 23 }),
-    )?;
+    let skipping = "IO error encountered -- skipping file deletion";
+    let mut scene = json!({ "on": "tree", "stderr": opendir, "exit": 23 });
+    match stream {
+        "stderr" => scene["stderr"] = format!("{opendir}\n{skipping}").into(),
+        _ => scene[stream] = skipping.into(),
+    }
+    stage.lay_times(1, "skipped", scene)?;
     mirror.run_by(stage.command(&mirror))?;
     wait_until(SOON, "it is said", || !stage.played("skipped").is_empty());
     mirror.in_sync_within(AFTER_BACK_OFF);
@@ -296,6 +308,9 @@ fn a_real_directory_that_may_not_be_read_puts_deletions_off_and_loses_nothing() 
     mirror.sersync().wait_for_problem(&["d00001"]);
     stays(Duration::from_secs(3), "what may be in it is kept", || {
         mirror.replica("d00001/f0001").exists()
+    });
+    wait_until(SOON, "what is gone elsewhere is deleted", || {
+        !mirror.replica("extra").exists()
     });
     fs::set_permissions(&locked, Permissions::from_mode(0o755))?;
     mirror.in_sync_within(AFTER_BACK_OFF);

@@ -298,7 +298,9 @@ fn random_operations_end_as_the_patterns_say(
         &mirror.at("replica"),
         &["theirs", "stray/theirs", "stray/2"],
     )?;
+    fs::write(mirror.source("first2"), "content")?;
     mirror.run()?;
+    mirror.is_known();
     let (root, outside) = (mirror.source(""), mirror.outside(""));
     std::thread::scope(|scope| {
         let writer = scope.spawn(move || {

@@ -182,7 +182,12 @@ fn random_operations_end_equal_while_sersync_is_killed_and_started() -> io::Resu
 #[test]
 fn random_operations_end_equal_while_the_rsync_daemon_comes_and_goes() -> io::Result<()> {
     let outage = |mirror: &mut Mirror| {
-        mirror.daemon.stop();
+        // In turn, told by the number of connections.
+        if mirror.daemon.connections().is_multiple_of(2) {
+            mirror.daemon.stop();
+        } else {
+            mirror.daemon.kill();
+        }
         pause(Duration::from_millis(100)); // interval without a daemon
         mirror.daemon.start()
     };

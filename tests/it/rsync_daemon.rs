@@ -154,6 +154,11 @@ impl RsyncDaemon {
         self.end(Signal::TERM);
     }
 
+    /// The same like a crash.
+    pub fn kill(&mut self) {
+        self.end(Signal::KILL);
+    }
+
     fn end(&mut self, signal: Signal) {
         if let Some(mut child) = self.child.take() {
             // It may have ended by itself; its children have not. A frozen one has to go on to its end.

@@ -180,3 +180,24 @@ fn an_overflow_of_the_event_queue_loses_nothing() -> io::Result<()> {
     mirror.in_sync();
     mirror.finish()
 }
+
+/// What it hears of is long past when it goes on: a directory that was made below `a` is found below `b` only.
+#[test]
+fn a_directory_made_and_moved_with_its_parent_while_the_process_hangs_is_watched() -> io::Result<()>
+{
+    let mut mirror = Mirror::prepare()?;
+    fs::create_dir_all(mirror.source("a/deeper"))?;
+    mirror.run()?;
+    mirror.in_sync();
+    mirror.sersync().signal(Signal::STOP);
+    fs::create_dir(mirror.source("a/new"))?;
+    fs::create_dir(mirror.source("a/deeper/new"))?;
+    fs::rename(mirror.source("a"), mirror.source("b"))?;
+    mirror.sersync().signal(Signal::CONT);
+    mirror.in_sync();
+    for name in ["b/new/file", "b/deeper/new/file"] {
+        fs::write(mirror.source(name), "content")?;
+        mirror.in_sync();
+    }
+    mirror.finish()
+}

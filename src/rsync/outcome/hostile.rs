@@ -127,6 +127,7 @@ fn ended(exit: Exit, stderr: Vec<u8>) -> Ended {
         exit,
         stderr,
         stderr_cut: false,
+        deletions_skipped: false,
         stats: Stats::default(),
         took: Duration::ZERO,
     }

@@ -59,6 +59,7 @@ impl WatchThread {
     /// Watches a directory and all below it.
     pub(super) fn walk(&mut self, root: &SourceRoot, node: NodeId, tell: Tell) {
         self.walks += 1;
+        self.walked.insert(node);
         let mut pending = vec![node];
         let mut visited = 0;
         while let Some(node) = pending.pop() {
@@ -95,7 +96,12 @@ impl WatchThread {
         let fd = match root.open_dir(&path, OFlags::RDONLY) {
             Ok(fd) => fd,
             // It is gone or something else by now; the event that says so follows.
-            Err(error) if says_no_directory(&error) => return self.remove(node),
+            Err(error) if says_no_directory(&error) => {
+                if let Some(parent) = self.tree.parent(node) {
+                    self.walked.insert(parent);
+                }
+                return self.remove(node);
+            }
             Err(error) => return self.uncover(node, blindness(&error)),
         };
         self.uncovered.forget(node);

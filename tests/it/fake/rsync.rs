@@ -175,6 +175,11 @@ fn play(
             code = pass_on(&args, &rest)?;
         }
     }
+    if let Some(text) = scene["stdout"].as_str() {
+        io::stdout().write_all(text.as_bytes())?;
+        io::stdout().write_all(b"\n")?;
+        io::stdout().flush()?;
+    }
     if let Some(text) = scene["stderr"].as_str() {
         io::stderr().write_all(text.as_bytes())?;
         io::stderr().write_all(b"\n")?;
