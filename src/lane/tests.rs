@@ -934,6 +934,23 @@ fn withheld_deletions_are_asked_for_again_by_themselves_and_by_a_retry() {
 }
 
 #[test]
+fn a_removal_that_is_withheld_outlives_an_end() {
+    let (mut lane, now) = (lane().with_max_delete(Some(10)), Instant::now());
+    lane.on_change(
+        Change {
+            removed: true,
+            ..Change::subtree(path("old"))
+        },
+        now,
+    );
+    let deletion = job(&mut lane, now);
+    lane.on_report(Route::Path, report(&deletion, Fate::Withheld), now, 0.0);
+    lane.keep_removals(now);
+    let kept: Vec<_> = lane.failed().iter().collect();
+    assert!(kept.len() == 1 && kept[0].1.removed, "{kept:?}");
+}
+
+#[test]
 fn a_push_with_patterns_that_would_delete_too_much_is_given_up_and_leaves_nothing_withheld() {
     let now = Instant::now();
     let mut lane = lane().with_max_delete(Some(10));
