@@ -326,6 +326,7 @@ fn a_source_that_is_replaced_while_it_runs_is_held_until_a_person_accepts_it() -
     grow(&mirror.source(""), 10, 10, 100)?;
     mirror.run_with(&["--bus", &bus.address()])?;
     mirror.in_sync();
+    mirror.is_known();
     let names = Tree::read(&mirror.replica(""))?.len();
     fs::rename(mirror.source(""), mirror.at("away"))?;
     fs::create_dir(mirror.source(""))?;
