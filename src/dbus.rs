@@ -53,6 +53,8 @@ const METHOD_TIMEOUT: Duration = Duration::from_secs(25);
 const FAREWELL: Duration = Duration::from_secs(1);
 /// The first pause before the bus is tried again; they double. A restarted bus is back in less.
 const FIRST_PAUSE: Duration = Duration::from_millis(100);
+/// The bus may not have heard yet that a process before this one has ended; whoever has the name for longer is alive.
+const PREDECESSOR: Duration = Duration::from_secs(3);
 /// The longest pause on a machine that has a bus; a connection that lasted this long begins with the first pause again.
 const LONGEST_PAUSE: Duration = Duration::from_secs(10);
 /// The longest pause as long as there never was a bus; there may never be one.
@@ -143,7 +145,8 @@ pub enum Presence {
 
 /// Is on the bus until it is told to `stop`, and says by `ready` what came of the first try.
 ///
-/// Only a name that is taken at the first try ends it before: two processes must not serve one instance. After that,
+/// Only a name that is taken at the start, and stays so for some seconds, ends it before: two processes must not serve
+/// one instance. After that,
 /// a name that is taken is a bus that refuses us, and is tried again like any other failure.
 pub async fn serve(
     bus: BusAddress,
@@ -163,6 +166,7 @@ pub async fn serve(
     let mut was_told = false;
     let mut pause = FIRST_PAUSE;
     let mut longest_pause = LONGEST_PAUSE_WITHOUT_BUS;
+    let began = Instant::now();
     loop {
         let opened = tokio::select! {
             biased;
@@ -186,7 +190,15 @@ pub async fn serve(
                 failure
             }
             Err(zbus::Error::NameTaken) if answer.is_some() => {
-                return tell(answer, Presence::NameTaken);
+                if began.elapsed() > PREDECESSOR {
+                    return tell(answer, Presence::NameTaken);
+                }
+                first = answer;
+                tokio::select! {
+                    biased;
+                    () = stop.cancelled() => return,
+                    () = sleep(FIRST_PAUSE) => continue,
+                }
             }
             Err(error) => {
                 let failure = service.explain(&error);

@@ -44,6 +44,23 @@ async fn a_second_process_cannot_take_the_name() {
 }
 
 #[tokio::test]
+async fn the_name_of_a_process_that_ends_is_waited_for() {
+    let bus = Bus::start().await;
+    let first = Instance::start(&bus, "data").await;
+    let client = bus.client().await;
+    let bus_itself = DBusProxy::new(&client).await.expect("well formed");
+    let before = bus_itself.list_names().await.expect("the bus runs").len();
+    let (second, ()) = tokio::join!(Instance::start(&bus, "data"), async {
+        eventually("the second has come", async || {
+            bus_itself.list_names().await.expect("the bus runs").len() > before
+        })
+        .await;
+        first.end().await;
+    });
+    assert_eq!(second.first_try, Presence::Serving);
+}
+
+#[tokio::test]
 async fn the_umbrella_lists_all_instances() {
     let bus = Bus::start().await;
     let _data = Instance::start(&bus, "data").await;
