@@ -43,6 +43,8 @@ struct Held {
     due: Instant,
     /// What was withheld at this time is being asked for again.
     asked: Option<Instant>,
+    /// A person has accepted it, so what is withheld from now on is something else.
+    accepted: bool,
 }
 
 impl Allowance {
@@ -103,12 +105,14 @@ impl Allowance {
             wait: FIRST_WAIT,
             due: now + FIRST_WAIT,
             asked: None,
+            accepted: false,
         });
+        let is_another = std::mem::take(&mut held.accepted);
         if held.asked.take().is_some() {
             held.due = now + held.wait;
         }
         // Twice as many are worth telling again.
-        if held.told > 0 && count < held.told.saturating_mul(2) {
+        if !is_another && held.told > 0 && count < held.told.saturating_mul(2) {
             return None;
         }
         held.told = count;
@@ -162,9 +166,10 @@ impl Allowance {
 
     /// A person accepts the number that was told, once: how many, and what is dirty again by that.
     pub fn accept(&mut self, now: Instant) -> (u64, Vec<DirtyPath>) {
-        let Some(held) = &self.held else {
+        let Some(held) = &mut self.held else {
             return (0, Vec::new());
         };
+        held.accepted = true;
         let count = self.counted.max(held.told);
         self.granted = count;
         self.recent.clear();
@@ -281,6 +286,23 @@ mod tests {
         assert_eq!(some.left(now), Some(10));
         some.on_report(0, vec![dirty("b", now)], 500, now);
         assert_eq!(some.left(now), Some(0), "the next time is another one");
+    }
+
+    #[test]
+    fn what_is_withheld_after_a_person_has_accepted_something_is_told_however_little() {
+        let (mut some, now) = (Allowance::new(Some(10)), Instant::now());
+        some.on_report(0, vec![dirty("a", now)], 500, now);
+        some.accept(now);
+        // The one is not yet dealt with when the other comes.
+        some.on_report(500, Vec::new(), 0, now);
+        let news = some.on_report(0, vec![dirty("b", now)], 20, now);
+        let hold = Hold::TooManyDeletions {
+            count: 20,
+            limit: 10,
+        };
+        assert_eq!(news, Some(News::Held(hold.clone())));
+        assert_eq!(some.hold(), Some(hold));
+        assert_eq!(some.accept(now).0, 20);
     }
 
     #[test]

@@ -314,7 +314,16 @@ fn what_a_tree_that_was_taken_apart_owes_is_guarded_alike() -> io::Result<()> {
     });
     limited.accept(23);
     wait_until(AFTER_BACK_OFF, "what was accepted goes", || !old.exists());
+    // More at once than is allowed, whether or not the other was dealt with by then, unless it arrives in slices.
     remove_deep(&limited.mirror.source("deep"));
+    let deep = limited.mirror.replica("deep");
+    let told = |mirror: &Mirror| mirror.log().matches("would be deleted at once").count();
+    wait_until(AFTER_BACK_OFF, "it goes or is held", || {
+        !deep.exists() || told(&limited.mirror) > 1
+    });
+    if deep.exists() {
+        limited.ask(&["resume", "--accept-deletions"]);
+    }
     limited.mirror.in_sync_within(AFTER_BACK_OFF);
     limited.mirror.finish()
 }
