@@ -12,7 +12,7 @@ use crate::path::RelPath;
 use crate::rsync::rules::{Effect, PROTECT_THE_REST, rule};
 
 /// Names of one run. rsync compares every name with every rule, so many short runs are cheaper than a long one.
-const MOST_NAMES: usize = 500;
+pub const MOST_NAMES: usize = 500;
 /// Bytes of rules of one run; the kernel takes about two million for a command line.
 const MOST_BYTES: usize = 256 << 10;
 
@@ -37,6 +37,45 @@ pub struct Removal {
     pub kept: BTreeSet<RelPath>,
     /// Everything that is only at the receiver.
     all: BTreeSet<RelPath>,
+}
+
+/// Of which names rsync must not see what the source has: it is excluded, or is not what the receiver has there.
+///
+/// That is asked for by kind, not for what stands there now: an excluded file may come and go while rsync looks, of
+/// which nobody tells, and a directory of its name at the receiver would be taken for present.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Hides<'a> {
+    /// What it excludes is not seen.
+    pub filter: Option<&'a Filter>,
+    /// Names under which something that is no directory is to stand, and at the receiver a directory does.
+    pub replaced: Option<&'a BTreeSet<RelPath>>,
+}
+
+impl Hides<'_> {
+    /// Whether there is a rule for a name.
+    #[must_use]
+    pub fn has(&self, path: &RelPath) -> bool {
+        self.rules(path).next().is_some()
+    }
+
+    /// The rules for a name, to come before any other.
+    pub fn rules(&self, path: &RelPath) -> impl Iterator<Item = OsString> + use<> {
+        let excludes = |kind| self.filter.is_some_and(|filter| filter.excludes(path, kind));
+        let is_replaced = self.replaced.is_some_and(|names| names.contains(path));
+        let rules = match (excludes(Kind::Directory), excludes(Kind::Other)) {
+            _ if is_replaced => Self::but_directories(path),
+            (false, true) => Self::but_directories(path),
+            (true, false) => [Some(rule(Effect::Hide, path, true)), None],
+            // Nothing is excluded, or nothing of that name is removed.
+            (false, false) | (true, true) => [None, None],
+        };
+        rules.into_iter().flatten()
+    }
+
+    fn but_directories(path: &RelPath) -> [Option<OsString>; 2] {
+        let show = rule(Effect::Show, path, true);
+        [Some(show), Some(rule(Effect::Hide, path, false))]
+    }
 }
 
 /// One run of rsync that removes.
@@ -100,21 +139,21 @@ impl Removal {
         self.doomed.iter()
     }
 
-    /// The runs that carry it out. `hidden` are names at the source that do not stand for what is at the receiver.
+    /// The runs that carry it out.
     ///
     /// rsync removes what is missing from the directories of its list, and goes into a directory that is missing only
     /// as far as rules let it. So the directories of a run are those above the topmost missing entries.
-    pub fn runs<'a>(&'a self, hidden: &'a BTreeSet<RelPath>) -> impl Iterator<Item = Run> + 'a {
+    pub fn runs<'a>(&'a self, hides: Hides<'a>) -> impl Iterator<Item = Run> + 'a {
         let mut rest = &self.doomed[..];
         std::iter::from_fn(move || {
-            let (run, count) = self.run(rest, hidden)?;
+            let (run, count) = self.run(rest, hides)?;
             rest = &rest[count..];
             Some(run)
         })
     }
 
     /// A run for the first of some names, and for how many of them.
-    fn run(&self, names: &[RelPath], hidden: &BTreeSet<RelPath>) -> Option<(Run, usize)> {
+    fn run(&self, names: &[RelPath], hides: Hides<'_>) -> Option<(Run, usize)> {
         let mut risked = BTreeSet::new();
         let mut directories = BTreeSet::new();
         let (mut count, mut bytes) = (0, 0);
@@ -131,8 +170,7 @@ impl Removal {
             directories.extend(way.first().and_then(RelPath::parent));
             risked.extend(way);
         }
-        let hides = risked.iter().filter(|path| hidden.contains(path));
-        let hides = hides.map(|path| rule(Effect::Hide, path, false));
+        let hides = risked.iter().flat_map(|path| hides.rules(path));
         let risks = risked.iter().map(|path| rule(Effect::Risk, path, false));
         let run = Run {
             rules: hides
@@ -212,8 +250,7 @@ mod tests {
         ]);
         let removal = Removal::pick(found, Some(&filter()), None, |_| false);
         assert_eq!(removal.kept, paths(&["d"]));
-        let nothing = BTreeSet::new();
-        let runs: Vec<_> = removal.runs(&nothing).map(|run| shown(&run)).collect();
+        let runs: Vec<_> = removal.runs(Hides::default()).map(|run| shown(&run)).collect();
         let rules = ["R /d", "R /d/e", "R /d/e/z", "R /d/x", "R /f", "P *"];
         let expected = (rules.map(str::to_owned).to_vec(), vec![".".to_owned()]);
         assert_eq!(runs, [expected]);
@@ -222,21 +259,51 @@ mod tests {
     #[test]
     fn a_file_where_a_directory_is_excluded_goes_and_the_directory_at_the_source_is_hidden() {
         let names = paths(&["cache"]);
+        let filter = filter();
+        let hides = Hides {
+            filter: Some(&filter),
+            ..Hides::default()
+        };
         let names_found = found(&["cache", "other"]);
-        let removal = Removal::pick(names_found, Some(&filter()), Some(&names), |_| true);
-        let runs: Vec<_> = removal.runs(&names).map(|run| shown(&run).0).collect();
-        assert_eq!(runs, [["H /cache", "R /cache", "P *"]]);
+        let removal = Removal::pick(names_found, Some(&filter), Some(&names), |_| true);
+        let runs: Vec<_> = removal.runs(hides).map(|run| shown(&run).0).collect();
+        assert_eq!(runs, [["H /cache/", "R /cache", "P *"]]);
         let directory = found(&["cache/"]);
-        let directory = Removal::pick(directory, Some(&filter()), Some(&names), |_| true);
-        assert_eq!(directory.runs(&names).next(), None);
+        let directory = Removal::pick(directory, Some(&filter), Some(&names), |_| true);
+        assert_eq!(directory.runs(hides).next(), None);
+    }
+
+    #[test]
+    fn an_excluded_file_hides_no_directory_of_its_name_that_is_to_go() {
+        let rules = [Rule::Include("*/".into()), Rule::Exclude("*".into())];
+        let filter = Filter::new(rules.to_vec()).expect("good rules");
+        let hides = Hides {
+            filter: Some(&filter),
+            ..Hides::default()
+        };
+        let removal = Removal::pick(found(&["d/"]), Some(&filter), None, |_| true);
+        let runs: Vec<_> = removal.runs(hides).map(|run| shown(&run).0).collect();
+        assert_eq!(runs, [["S /d/", "H /d", "R /d", "P *"]]);
+        assert!(hides.has(&path("d")) && !Hides::default().has(&path("d")));
+    }
+
+    #[test]
+    fn what_is_to_be_replaced_is_seen_only_once_it_is_a_directory() {
+        let names = paths(&["d"]);
+        let hides = Hides {
+            filter: None,
+            replaced: Some(&names),
+        };
+        let removal = Removal::pick(found(&["d/"]), None, Some(&names), |_| true);
+        let runs: Vec<_> = removal.runs(hides).map(|run| shown(&run).0).collect();
+        assert_eq!(runs, [["S /d/", "H /d", "R /d", "P *"]]);
     }
 
     #[test]
     fn only_what_is_meant_goes() {
         let found = found(&["a/b", "a/c/", "a/c/d", "x"]);
         let removal = Removal::pick(found, Some(&filter()), Some(&paths(&["a/c"])), |_| true);
-        let nothing = BTreeSet::new();
-        let runs: Vec<_> = removal.runs(&nothing).map(|run| shown(&run)).collect();
+        let runs: Vec<_> = removal.runs(Hides::default()).map(|run| shown(&run)).collect();
         let rules = ["R /a/c", "R /a/c/d", "P *"].map(str::to_owned).to_vec();
         assert_eq!(runs, [(rules, vec!["a".to_owned()])]);
     }
@@ -247,8 +314,7 @@ mod tests {
         let is_here = |dir: &RelPath| *dir == path("a");
         let removal = Removal::pick(found, Some(&filter()), None, is_here);
         assert_eq!(removal.kept, paths(&["a/old"]));
-        let nothing = BTreeSet::new();
-        let runs: Vec<_> = removal.runs(&nothing).map(|run| shown(&run)).collect();
+        let runs: Vec<_> = removal.runs(Hides::default()).map(|run| shown(&run)).collect();
         let rules = [
             "R /a/old",
             "R /a/old/deep",
@@ -268,8 +334,7 @@ mod tests {
             .chain(names.iter().map(String::as_str))
             .collect();
         let removal = Removal::pick(found(&names), Some(&filter()), None, |_| true);
-        let nothing = BTreeSet::new();
-        let runs: Vec<_> = removal.runs(&nothing).collect();
+        let runs: Vec<_> = removal.runs(Hides::default()).collect();
         assert_eq!(runs.len(), 3);
         assert!(runs.iter().all(|run| run.rules[0] == "--filter=R /d"));
         assert!(runs.iter().all(|run| run.directories == [RelPath::root()]));

@@ -22,6 +22,8 @@ pub enum Effect {
     Exclude,
     /// As if it were not at the source.
     Hide,
+    /// As it is at the source, whatever hides it after this.
+    Show,
     /// It may be removed at the receiver.
     Risk,
     /// It may not be removed at the receiver.
@@ -44,6 +46,7 @@ fn written(effect: Effect, path: &RelPath, end: &str) -> OsString {
     let letter = match effect {
         Effect::Exclude => '-',
         Effect::Hide => 'H',
+        Effect::Show => 'S',
         Effect::Risk => 'R',
         Effect::Protect => 'P',
     };

@@ -16,7 +16,7 @@ use crate::fail_queue::Failure;
 use crate::filter::{Filter, Kind, Rule};
 use crate::lane::End;
 use crate::lane::guard::check_first;
-use crate::lane::removal::{Extraneous, Removal, left_out};
+use crate::lane::removal::{Extraneous, Hides, MOST_NAMES, Removal, left_out};
 use crate::lane::slot::position;
 use crate::path::{RelPath, SourceRoot};
 use crate::resolve::mirrored::Mirrored;
@@ -162,7 +162,11 @@ impl Transfer {
             return self.make_way_counted(root, paths).await;
         };
         let names: BTreeSet<RelPath> = paths.iter().map(|dirty| dirty.path.clone()).collect();
-        match self.remove_names(root, &names, &names, Some(&filter)).await {
+        let hides = Hides {
+            filter: Some(&filter),
+            replaced: Some(&names),
+        };
+        match self.remove_names(root, &names, hides).await {
             Ok(removal) => {
                 for dirty in paths {
                     if removal.kept.contains(&dirty.path) {
@@ -191,13 +195,24 @@ impl Transfer {
         hidden: Vec<DirtyPath>,
     ) {
         let filter = self.filter.clone();
-        let filter = filter.as_deref();
-        let hide: BTreeSet<RelPath> = hidden.iter().map(|dirty| dirty.path.clone()).collect();
-        let paths: Vec<DirtyPath> = gone.into_iter().chain(hidden).collect();
-        let names = paths.iter().map(|dirty| dirty.path.clone()).collect();
-        match self.remove_names(root, &names, &hide, filter).await {
-            Ok(_) => self.report.synced.extend(paths),
-            Err(failure) => self.not_removed(paths, failure),
+        let hides = Hides {
+            filter: filter.as_deref(),
+            ..Hides::default()
+        };
+        let (ruled, mut rest): (Vec<_>, Vec<_>) = gone
+            .into_iter()
+            .chain(hidden)
+            .partition(|dirty| hides.has(&dirty.path));
+        let mut ruled = ruled.into_iter().peekable();
+        while ruled.peek().is_some() || !rest.is_empty() {
+            // Those without a rule of their own cost nothing more.
+            let rest = std::mem::take(&mut rest);
+            let paths: Vec<DirtyPath> = ruled.by_ref().take(MOST_NAMES).chain(rest).collect();
+            let names = paths.iter().map(|dirty| dirty.path.clone()).collect();
+            match self.remove_names(root, &names, hides).await {
+                Ok(_) => self.report.synced.extend(paths),
+                Err(failure) => self.not_removed(paths, failure),
+            }
         }
     }
 
@@ -225,7 +240,7 @@ impl Transfer {
             .pick(root, dirs, Vec::new(), filter.as_deref(), None)
             .await;
         if let Ok(removal) = removal {
-            match self.carry_out(root, &removal, &BTreeSet::new()).await {
+            match self.carry_out(root, &removal, Hides::default()).await {
                 Ok(()) => self.report.emptied.extend(dirs.iter().cloned()),
                 Err(failure) if failure.exit == WITHHELD => self.withhold_sweep(dirs),
                 Err(_) => {}
@@ -248,9 +263,11 @@ impl Transfer {
         &mut self,
         root: &Arc<SourceRoot>,
         names: &BTreeSet<RelPath>,
-        hide: &BTreeSet<RelPath>,
-        filter: Option<&Filter>,
+        hides: Hides<'_>,
     ) -> Result<Removal, Failure> {
+        if self.report.end != End::Reached {
+            return Err(unsaid(-1));
+        }
         let dirs: BTreeSet<RelPath> = names.iter().filter_map(RelPath::parent).collect();
         let dirs: Vec<RelPath> = dirs.into_iter().collect();
         // No deletion goes through a link that stands at the receiver for a directory.
@@ -258,11 +275,11 @@ impl Transfer {
         if certain.len() < dirs.len() {
             return Err(failure);
         }
-        let hides = hide.iter().map(|path| rule(Effect::Hide, path, false));
+        let rules = names.iter().flat_map(|path| hides.rules(path)).collect();
         let removal = self
-            .pick(root, &dirs, hides.collect(), filter, Some(names))
+            .pick(root, &dirs, rules, hides.filter, Some(names))
             .await?;
-        self.carry_out(root, &removal, hide).await?;
+        self.carry_out(root, &removal, hides).await?;
         Ok(removal)
     }
 
@@ -318,14 +335,14 @@ impl Transfer {
         &mut self,
         root: &SourceRoot,
         removal: &Removal,
-        hide: &BTreeSet<RelPath>,
+        hides: Hides<'_>,
     ) -> Result<(), Failure> {
         let kind = RunKind::Delete { by_name: false };
         if let May::Withhold = self.take_from_allowance(removal.doomed().len() as u64) {
             return Err(withheld());
         }
         let mut all = Ok(());
-        for run in removal.runs(hide) {
+        for run in removal.runs(hides) {
             if self.report.end != End::Reached {
                 break;
             }
@@ -637,9 +654,11 @@ impl Transfer {
                 return Err(unsaid(-1));
             }
         }
-        let excluded = mirrored.excluded.iter().map(|(path, _)| path);
-        let hide = excluded.chain(&mirrored.hidden).cloned().collect();
-        self.carry_out(root, &removal, &hide).await
+        let hides = Hides {
+            filter: Some(filter),
+            ..Hides::default()
+        };
+        self.carry_out(root, &removal, hides).await
     }
 }
 

@@ -16,7 +16,7 @@ use crate::change::Extent;
 use crate::dirty::DirtyPath;
 use crate::fail_queue::Failure;
 use crate::lane::guard::check_first;
-use crate::lane::removal::Removal;
+use crate::lane::removal::{Hides, Removal};
 use crate::lane::{End, VOLUME_MISSING};
 use crate::path::{RelPath, SourceRoot};
 use crate::resolve::{Resolved, directories};
@@ -153,7 +153,7 @@ impl Transfer {
                 let here = on_disk(move || directories(&below, &above)).await;
                 let here: BTreeSet<RelPath> = here.into_iter().flatten().collect();
                 let removal = Removal::pick(found, None, None, |dir| here.contains(dir));
-                self.carry_out(root, &removal, &BTreeSet::new()).await
+                self.carry_out(root, &removal, Hides::default()).await
             }
             Err(failure) => Err(failure),
         };
