@@ -21,7 +21,9 @@ use std::fs::{self, Permissions};
 use std::io;
 use std::os::unix::fs::{PermissionsExt as _, chown};
 use std::os::unix::process::CommandExt as _;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
+use std::sync::Mutex;
 use std::time::Duration;
 
 use serde_json::{Value, json};
@@ -522,23 +524,29 @@ fn away() -> Vec<(String, Value)> {
     codes.into_iter().chain(signals).chain([busy]).collect()
 }
 
-/// Plays each end in a mirror of its own, all at once.
+/// Mirrors that run at once, each with several processes.
+const AT_ONCE: usize = 5;
+
+/// Plays each end in a mirror of its own, some at once.
 fn side_by_side(ends: Vec<(String, Value)>, play: impl Fn(&str, Value) -> io::Result<()> + Sync) {
-    let wrong: Vec<String> = std::thread::scope(|scope| {
-        let start = |(name, scene): (String, Value)| {
-            let (play, title) = (&play, name.clone());
-            (name, scope.spawn(move || play(&title, scene)))
-        };
-        let played: Vec<_> = ends.into_iter().map(start).collect();
-        let join = |(name, thread): (String, std::thread::ScopedJoinHandle<'_, io::Result<()>>)| {
-            match thread.join() {
-                Ok(Ok(())) => None,
-                Ok(Err(error)) => Some(format!("{name}: {error}")),
-                Err(_) => Some(name),
-            }
-        };
-        played.into_iter().filter_map(join).collect()
+    let (ends, wrong) = (Mutex::new(ends.into_iter()), Mutex::new(Vec::new()));
+    let next = || ends.lock().expect("nobody panics with it").next();
+    std::thread::scope(|scope| {
+        for _ in 0..AT_ONCE {
+            scope.spawn(|| {
+                while let Some((name, scene)) = next() {
+                    let cause = match catch_unwind(AssertUnwindSafe(|| play(&name, scene))) {
+                        Ok(Ok(())) => continue,
+                        Ok(Err(error)) => error.to_string(),
+                        Err(_) => "see above".into(),
+                    };
+                    let mut wrong = wrong.lock().expect("nobody panics with it");
+                    wrong.push(format!("{name}: {cause}"));
+                }
+            });
+        }
     });
+    let wrong = wrong.into_inner().expect("nobody panics with it");
     assert!(wrong.is_empty(), "not as it should be: {wrong:?}");
 }
 
