@@ -8,7 +8,8 @@
 use std::sync::Arc;
 use std::time::Instant;
 
-use super::{End, MOST_TRIES, News, Report};
+use super::reports::MOST_TRIES;
+use super::{End, News, Report};
 use crate::change::Extent;
 use crate::control::counted;
 use crate::dirty::{DirtyPath, TREE_RETRY};

@@ -60,7 +60,10 @@ impl Hides<'_> {
 
     /// The rules for a name, to come before any other.
     pub fn rules(&self, path: &RelPath) -> impl Iterator<Item = OsString> + use<> {
-        let excludes = |kind| self.filter.is_some_and(|filter| filter.excludes(path, kind));
+        let excludes = |kind| {
+            self.filter
+                .is_some_and(|filter| filter.excludes(path, kind))
+        };
         let is_replaced = self.replaced.is_some_and(|names| names.contains(path));
         let rules = match (excludes(Kind::Directory), excludes(Kind::Other)) {
             _ if is_replaced => Self::but_directories(path),
@@ -250,7 +253,10 @@ mod tests {
         ]);
         let removal = Removal::pick(found, Some(&filter()), None, |_| false);
         assert_eq!(removal.kept, paths(&["d"]));
-        let runs: Vec<_> = removal.runs(Hides::default()).map(|run| shown(&run)).collect();
+        let runs: Vec<_> = removal
+            .runs(Hides::default())
+            .map(|run| shown(&run))
+            .collect();
         let rules = ["R /d", "R /d/e", "R /d/e/z", "R /d/x", "R /f", "P *"];
         let expected = (rules.map(str::to_owned).to_vec(), vec![".".to_owned()]);
         assert_eq!(runs, [expected]);
@@ -303,7 +309,10 @@ mod tests {
     fn only_what_is_meant_goes() {
         let found = found(&["a/b", "a/c/", "a/c/d", "x"]);
         let removal = Removal::pick(found, Some(&filter()), Some(&paths(&["a/c"])), |_| true);
-        let runs: Vec<_> = removal.runs(Hides::default()).map(|run| shown(&run)).collect();
+        let runs: Vec<_> = removal
+            .runs(Hides::default())
+            .map(|run| shown(&run))
+            .collect();
         let rules = ["R /a/c", "R /a/c/d", "P *"].map(str::to_owned).to_vec();
         assert_eq!(runs, [(rules, vec!["a".to_owned()])]);
     }
@@ -314,7 +323,10 @@ mod tests {
         let is_here = |dir: &RelPath| *dir == path("a");
         let removal = Removal::pick(found, Some(&filter()), None, is_here);
         assert_eq!(removal.kept, paths(&["a/old"]));
-        let runs: Vec<_> = removal.runs(Hides::default()).map(|run| shown(&run)).collect();
+        let runs: Vec<_> = removal
+            .runs(Hides::default())
+            .map(|run| shown(&run))
+            .collect();
         let rules = [
             "R /a/old",
             "R /a/old/deep",

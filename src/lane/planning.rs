@@ -1,0 +1,178 @@
+//! What a lane does next: which of its slots is free, and what goes into it.
+
+use std::sync::Arc;
+use std::time::Instant;
+
+use super::slot::Batch;
+use super::{Job, LaneState, Plan, push};
+use crate::dirty::{DirtyPath, Route};
+use crate::path::RelPath;
+
+/// Paths of one job: about a second of small files, so that a change never waits much longer for its turn.
+pub(super) const MOST_PATHS: usize = 16_384;
+
+impl LaneState {
+    /// What to do at `now`. Each job it returns counts as started.
+    pub fn plan(&mut self, now: Instant) -> Plan {
+        let mut plan = Plan::default();
+        for dirty in self.failed.take_due(now) {
+            self.dirty.put_back(dirty, Route::Path);
+        }
+        if !self.source_present || self.paused {
+            return plan;
+        }
+        for dirty in self.allowance.take_due(now) {
+            self.dirty.put_back(dirty, Route::Path);
+        }
+        if let Some((_, recheck)) = self.held
+            && recheck > now
+        {
+            plan.wake = Some(recheck);
+            return plan;
+        }
+        if let Some(down) = &mut self.down
+            && !down.answered
+        {
+            if down.next_try > now {
+                plan.wake = Some(down.next_try);
+            } else if !down.probing {
+                down.probing = true;
+                plan.probe = true;
+            }
+            return plan;
+        }
+        for route in [Route::Path, Route::Large, Route::Tree] {
+            if self.exclusive && self.any_running() {
+                break;
+            }
+            // One new job must get through before there are several again. It does not wait for long ones that are
+            // still at work, but long ones wait.
+            let is_careful = self.down.is_some() || self.held.is_some();
+            let waits = match route {
+                Route::Path => false,
+                Route::Large | Route::Tree => self.any_running(),
+            };
+            if is_careful && (waits || !plan.jobs.is_empty()) {
+                break;
+            }
+            if let Some(job) = self.next_job(route, now) {
+                plan.jobs.push(job);
+            }
+        }
+        let gathering = self
+            .gather_until
+            .filter(|until| *until > now && self.path.running.is_none());
+        let times = [
+            gathering,
+            self.dirty.next_due().filter(|due| *due > now),
+            self.failed.next_due(),
+            self.push.due().filter(|due| *due > now),
+            self.allowance.due(),
+        ];
+        plan.wake = times.into_iter().flatten().min();
+        plan
+    }
+
+    fn any_running(&self) -> bool {
+        self.slots().iter().any(|slot| slot.running.is_some())
+    }
+
+    fn next_job(&mut self, route: Route, now: Instant) -> Option<Job> {
+        if self.slot(route).running.is_some() {
+            return None;
+        }
+        let mut excludes: Arc<[String]> = Arc::default();
+        let mut paths = match route {
+            Route::Path => self.next_paths(now)?,
+            // One at a time: each is long by itself.
+            Route::Large => {
+                let Self { dirty, path, .. } = self;
+                dirty.take(route, 1, now, |other| path.lists(other))
+            }
+            Route::Tree => self.next_trees(now),
+        };
+        if route == Route::Tree && paths.is_empty() {
+            excludes = self.begin_push(now)?;
+            paths = push::batch(now);
+        }
+        if paths.is_empty() {
+            return None;
+        }
+        let (mut beside, mut unswept) = (Vec::new(), Vec::new());
+        let others = [(Route::Large, &self.large), (Route::Tree, &self.tree)];
+        for (other, slot) in others.into_iter().filter(|(other, _)| *other != route) {
+            if let Some(batch) = &slot.running {
+                beside.push((other, batch.clone()));
+                for dirty in &mut paths {
+                    slot.remember_former(dirty);
+                }
+            }
+        }
+        if route == Route::Path {
+            // What is half written there is no left-over.
+            let is_busy = |dir: &RelPath| beside.iter().any(|(_, batch)| batch.overlaps(dir));
+            let all = std::mem::take(&mut self.unswept).into_iter();
+            let (later, now): (Vec<_>, Vec<_>) = all.partition(is_busy);
+            self.unswept.extend(later);
+            unswept = now;
+        }
+        self.slot(route).running = Some(Batch::new(&paths));
+        if self.tree.is_everything() {
+            self.push.forget();
+        }
+        Some(Job {
+            route,
+            paths,
+            unswept,
+            beside,
+            excludes,
+            forms: self.forms,
+            may_delete: self.allowance.left(now),
+        })
+    }
+
+    /// The patterns of the push that is due. It waits where everything is dirty: comparing that takes its place.
+    fn begin_push(&mut self, now: Instant) -> Option<Arc<[String]>> {
+        if self.owes_everything() {
+            return None;
+        }
+        let alone = self.pending() == 0 && self.failed.is_empty();
+        self.push.begin(alone, now)
+    }
+
+    /// Trees that failed together with others go one by one, so that it shows which one fails.
+    fn next_trees(&mut self, now: Instant) -> Vec<DirtyPath> {
+        let mut trees = self.dirty.take(Route::Tree, MOST_PATHS, now, |_| false);
+        if let Some(at) = trees.iter().position(|dirty| dirty.tries > 0)
+            && trees.len() > 1
+        {
+            let alone = trees.swap_remove(at);
+            for other in trees {
+                self.dirty.put_back(other, Route::Tree);
+            }
+            trees = vec![alone];
+        }
+        trees
+    }
+
+    fn next_paths(&mut self, now: Instant) -> Option<Vec<DirtyPath>> {
+        if (self.suspects_turn || self.dirty.ready_len() == 0)
+            && let Some(group) = self.suspects.pop_front()
+        {
+            self.suspects_turn = false;
+            return Some(group);
+        }
+        self.suspects_turn = !self.suspects.is_empty();
+        if self.gather_until.is_some_and(|until| until > now) {
+            return None;
+        }
+        self.gather_until = None;
+        let Self { dirty, large, .. } = self;
+        let paths = dirty.take(Route::Path, MOST_PATHS, now, |other| large.lists(other));
+        if paths.is_empty() {
+            self.suspects.pop_front()
+        } else {
+            Some(paths)
+        }
+    }
+}

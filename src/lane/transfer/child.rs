@@ -1,0 +1,195 @@
+//! One run of rsync: whether it may be made, by the standby or by a new child, and what it is told.
+
+use std::ffi::OsString;
+use std::sync::Arc;
+
+use tokio::sync::OwnedSemaphorePermit;
+
+use super::withhold::May;
+use super::{DONE, Transfer};
+use crate::dirty::DirtyPath;
+use crate::lane::End;
+use crate::path::{RelPath, SourceRoot};
+use crate::rsync::{Ended, Exit, Names, Outcome, Pace, Progress, RunKind, args, judge};
+
+/// A list of some hundred names …
+const BRIEF_LIST: usize = 16 << 10;
+/// … and so many bytes of files are sent in a moment.
+const BRIEF_BYTES: u64 = 4 << 20;
+
+impl Transfer {
+    /// One run, unless an earlier one of this job found that there is nobody to talk to.
+    pub(super) async fn run_list(
+        &mut self,
+        root: &SourceRoot,
+        kind: RunKind,
+        paths: Vec<DirtyPath>,
+    ) {
+        if self.report.end != End::Reached {
+            self.report.again.extend(paths);
+            return;
+        }
+        let names: Vec<RelPath> = paths.iter().map(|dirty| dirty.path.clone()).collect();
+        let list = match kind {
+            RunKind::Delete { by_name: false } => args::parents_list(&names),
+            _ => args::list(&names),
+        };
+        match self.may(root, kind, &names, &list).await {
+            May::Go => {}
+            May::Not => {
+                self.report.again.extend(paths);
+                return;
+            }
+            May::Judged(exit, outcome) => return self.account(kind, &exit, outcome, paths),
+            May::Withhold => return self.withhold_run(root, kind, paths).await,
+        }
+        let Some(mut ended) = self.child(root, kind, list).await else {
+            self.report.again.extend(paths);
+            return;
+        };
+        self.forget_the_limit(kind, &mut ended);
+        if self.was_stopped_by_limit(&ended) {
+            return self.withhold(paths, 1);
+        }
+        for dirty in &paths {
+            tracing::trace!(written = dirty.written, "{kind:?} {}", dirty.path);
+        }
+        let names = Names {
+            listed: &names,
+            root: &self.context.source,
+            target: &self.context.remote.target,
+        };
+        let outcome = judge(kind, &ended, &names);
+        tracing::debug!(
+            paths = paths.len(),
+            ?kind,
+            took_ms = u64::try_from(ended.took.as_millis()).unwrap_or(u64::MAX),
+            bytes = ended.stats.bytes_sent,
+            "{}{}",
+            ended.exit,
+            if outcome == Outcome::Synced {
+                String::new()
+            } else {
+                format!(": {outcome:?}")
+            }
+        );
+        let was_sending = matches!(kind, RunKind::Send { .. });
+        let was_cut_off = matches!(outcome, Outcome::Unreachable(_)) && had_begun(&ended.exit);
+        if was_sending && (was_cut_off || std::mem::take(&mut self.standby_was_cut_off)) {
+            self.report
+                .unswept
+                .extend(names.listed.iter().filter_map(RelPath::parent));
+        }
+        if outcome != Outcome::Synced {
+            tracing::debug!("rsync said: {}", crate::path::escaped(&ended.stderr));
+        }
+        self.account(kind, &ended.exit, outcome, paths);
+    }
+
+    /// The standby if there is one and the run is of its kind, else a new child. `None` if the job is to stop, which may
+    /// have ended the run.
+    pub(super) async fn child(
+        &mut self,
+        root: &SourceRoot,
+        kind: RunKind,
+        list: Vec<u8>,
+    ) -> Option<Ended> {
+        let ended = match self.permit().await {
+            Some(_permit) => Some(self.run_child(root, kind, list).await),
+            None => None,
+        };
+        if ended.is_none() || self.halt.cancel.is_cancelled() {
+            self.report.end = End::Stopped;
+            return None;
+        }
+        match &ended {
+            // Nothing was done.
+            Some(_) if kind == RunKind::Foresee => self.report.runs += 1,
+            Some(ended) => self.count(ended),
+            None => {}
+        }
+        ended
+    }
+
+    /// The right to start a child; `None` when the job is to stop.
+    pub(super) async fn permit(&self) -> Option<OwnedSemaphorePermit> {
+        tokio::select! {
+            biased;
+            () = self.halt.stop.cancelled() => None,
+            permit = Arc::clone(&self.context.children).acquire_owned() => permit.ok(),
+        }
+    }
+
+    async fn run_child(&mut self, root: &SourceRoot, kind: RunKind, list: Vec<u8>) -> Ended {
+        let pace = self.pace(kind, &list);
+        let limit = (pace == Pace::Brief).then_some(self.context.remote.timeout);
+        if kind == (RunKind::Send { ignore_times: true })
+            && self.rules.is_empty()
+            && !self.making_way
+            && let Some(standby) = self.standby.take()
+            && let Some(ended) = standby.run(list.clone(), limit).await
+        {
+            // Its connection may have died while it waited. That says nothing of the batch or of the remote now.
+            let was_stale = !matches!(ended.exit, Exit::Code(0 | 11 | 23..=25));
+            if !was_stale || self.halt.cancel.is_cancelled() {
+                return ended;
+            }
+            self.standby_was_cut_off = had_begun(&ended.exit);
+        }
+        let mut launch = self.context.launch(root, kind, self.forms, pace);
+        let rules = self.rules.iter().cloned();
+        let rules: Vec<OsString> = rules.chain(args::excluding(&self.excludes)).collect();
+        launch.args.splice(0..0, rules);
+        launch.args.splice(0..0, self.rules_of_gaps(kind));
+        self.limit(kind, &mut launch);
+        tracing::trace!("{}", args::shown(&launch.args));
+        let told = &self.context.progress;
+        let is_tree = matches!(kind, RunKind::Tree { .. });
+        let mut progress = Progress::default();
+        let listen = |output: &[u8]| {
+            if is_tree && let Some(percent) = progress.read(output) {
+                told.send_if_modified(|now| std::mem::replace(now, percent) != percent);
+            }
+        };
+        let running = self
+            .context
+            .run(&launch, list, limit, &self.halt.cancel, listen);
+        let ended = running.await;
+        if is_tree {
+            told.send_replace(DONE);
+        }
+        ended
+    }
+
+    /// Where a file system is missing, nothing is removed by a listing, and nothing compared.
+    pub(super) fn rules_of_gaps(&self, kind: RunKind) -> Vec<OsString> {
+        if kind.is_by_name() {
+            return Vec::new();
+        }
+        self.view.gaps.rules()
+    }
+
+    fn pace(&self, kind: RunKind, list: &[u8]) -> Pace {
+        let is_small = list.len() <= BRIEF_LIST && self.bytes <= BRIEF_BYTES;
+        if is_small && !matches!(kind, RunKind::Tree { .. } | RunKind::Foresee) {
+            Pace::Brief
+        } else {
+            Pace::Long
+        }
+    }
+
+    pub(super) fn count(&mut self, ended: &Ended) {
+        self.report.runs += 1;
+        self.made += ended.stats.made;
+        self.report.files_sent += ended.stats.files_sent;
+        self.report.others_made += ended.stats.made.saturating_sub(ended.stats.files_made);
+        self.report.bytes_sent += ended.stats.bytes_sent;
+        self.report.deleted += ended.stats.deleted;
+        self.report.took = self.report.took.max(ended.took);
+    }
+}
+
+/// Whether a run that did not get through may have begun to write: not if nobody answered, or the module was refused.
+fn had_begun(exit: &Exit) -> bool {
+    !matches!(exit, Exit::NotStarted(_) | Exit::Code(5 | 10 | 35))
+}
