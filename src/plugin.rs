@@ -32,6 +32,7 @@ mod command;
 mod delivery;
 mod event;
 mod http;
+mod outcome;
 pub mod owed;
 pub mod queue;
 mod refresh_cdn;

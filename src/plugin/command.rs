@@ -10,8 +10,8 @@ use rustix::process::{Pid, Signal, kill_process_group};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWriteExt};
 use tokio::process::Child;
 
-use super::delivery::Outcome;
 use super::event::Event;
+use super::outcome::Outcome;
 use crate::config::plugin::{CommandMode, CommandPlugin};
 use crate::path::escaped;
 

@@ -7,20 +7,10 @@ use std::path::Path;
 use super::command::Command;
 use super::event::Event;
 use super::http::Http;
+use super::outcome::Outcome;
 use super::refresh_cdn::RefreshCdn;
 use super::socket::Socket;
 use crate::config::PluginConfig;
-
-/// How it went.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) enum Outcome {
-    /// It was told.
-    Done,
-    /// It does not want this, and trying again would not change that.
-    Failed(String),
-    /// Nobody is there to be told now.
-    Away(String),
-}
 
 /// See the module.
 #[derive(Debug)]

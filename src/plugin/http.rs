@@ -13,8 +13,8 @@ use std::path::{Path, PathBuf};
 
 use serde_json::{Value, json};
 
-use super::delivery::Outcome;
 use super::event::Event;
+use super::outcome::Outcome;
 use super::request::{
     Body, HttpError, Method, Request, authority, exchange, header, judge, percent_encoded,
 };

@@ -11,8 +11,8 @@
 use std::os::unix::ffi::OsStrExt as _;
 use std::path::Path;
 
-use super::delivery::Outcome;
 use super::event::Event;
+use super::outcome::Outcome;
 use super::request::{
     Answer, Body, HttpError, Method, Request, Version, authority, exchange, header, judge,
     percent_encoded,

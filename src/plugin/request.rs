@@ -13,7 +13,7 @@ use hyper_util::rt::TokioIo;
 use tokio::net::TcpStream;
 use tokio::sync::Semaphore;
 
-use super::delivery::Outcome;
+use super::outcome::Outcome;
 
 pub(super) use hyper::header;
 pub(super) use hyper::http::Error as HttpError;

@@ -4,8 +4,8 @@ use std::path::{Path, PathBuf};
 
 use tokio::io::AsyncWriteExt as _;
 
-use super::delivery::Outcome;
 use super::event::Event;
+use super::outcome::Outcome;
 use super::request::{connect, within_limit};
 
 /// See the module.

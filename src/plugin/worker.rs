@@ -9,8 +9,9 @@ use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, info, warn};
 
-use super::delivery::{Delivery, Outcome};
+use super::delivery::Delivery;
 use super::event::{Event, look};
+use super::outcome::Outcome;
 use super::{Inbox, count_dropped, lock};
 use crate::message_id as id;
 use crate::path::escaped;

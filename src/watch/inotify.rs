@@ -8,14 +8,13 @@
 use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 use std::io;
 use std::mem::MaybeUninit;
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::OwnedFd;
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, PoisonError};
 use std::time::{Duration, Instant, SystemTime};
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::fs::inotify::{CreateFlags, ReadFlags, Reader, WatchFlags};
-use rustix::fs::{AtFlags, FileType, OFlags};
 use rustix::io::Errno;
 use rustix::pipe::{PipeFlags, pipe_with};
 use tokio::sync::mpsc;
@@ -27,12 +26,12 @@ use super::tree::{NodeId, ROOT, WatchTree};
 use super::uncovered::Uncovered;
 use super::{Gauges, LOOK, NextFilter, WatchConfig, Watcher, Watching};
 use crate::change::{Blindness, Change, WatchEvent};
-use crate::config::Removals;
-use crate::filter::{Filter, Kind};
-use crate::lasting::Lasting;
+use crate::filter::Filter;
 use crate::mounts::{self, MountTable, Mounted};
-use crate::path::{Identity, RelPath, SourceRoot, proc_path};
+use crate::path::{Identity, RelPath, SourceRoot};
 
+mod events;
+mod volumes;
 mod walk;
 mod walked;
 
@@ -57,10 +56,6 @@ const FIRST_PAUSE: Duration = Duration::from_millis(200);
 const LONGEST_PAUSE: Duration = Duration::from_secs(30);
 /// Files written so long before an overflow are sent whatever their times say: what happened to them may be lost.
 const RACY: Duration = Duration::from_secs(10);
-
-/// What says that a directory's own attributes changed: a call that sets its modification time alone counts as a
-/// modification.
-const DIRECTORY_ATTRIBUTES: ReadFlags = ReadFlags::ATTRIB.union(ReadFlags::MODIFY);
 
 /// Watches with inotify.
 #[derive(Debug, Clone, Copy, Default)]
@@ -337,245 +332,9 @@ impl WatchThread {
         self.look_at_named(&mut root);
     }
 
-    fn on_event(&mut self, event: &Event, root: &mut LazyRoot) {
-        let flags = event.flags;
-        if flags.contains(ReadFlags::QUEUE_OVERFLOW) {
-            return self.on_overflow();
-        }
-        if flags.contains(ReadFlags::IGNORED) {
-            if self.tree.forget_watch(event.watch) == Some(ROOT) {
-                self.root_is_gone(true);
-            }
-            return;
-        }
-        let Some(dir) = self.tree.by_watch(event.watch) else {
-            return;
-        };
-        if flags.intersects(ReadFlags::DELETE_SELF | ReadFlags::MOVE_SELF | ReadFlags::UNMOUNT) {
-            if dir == ROOT {
-                self.root_is_gone(!flags.contains(ReadFlags::MOVE_SELF));
-            } else if flags.contains(ReadFlags::UNMOUNT) {
-                self.unmounted.insert(dir);
-                let cause = "its file system is not mounted";
-                self.uncovered
-                    .insert(dir, Blindness::Failed(cause.into()), Instant::now());
-            }
-            return;
-        }
-        let Some(path) = self.tree.path(dir) else {
-            // Below a directory that is on its way. If it comes back, it is walked.
-            let moving = self.moves.values_mut().chain(self.displaced.values_mut());
-            moving.for_each(|moving| moving.stirred = true);
-            return;
-        };
-        if event.name.is_empty() {
-            if flags.intersects(DIRECTORY_ATTRIBUTES) && self.config.switches.attrib {
-                self.changes.push(Change::entry(path));
-            }
-            return;
-        }
-        let path = path.join(&event.name);
-        let is_directory = flags.contains(ReadFlags::ISDIR);
-        if self.is_excluded(&path, Kind::directory_if(is_directory)) {
-            self.on_excluded(event, dir);
-        } else if is_directory {
-            self.on_directory(event, dir, path, root);
-        } else {
-            self.on_file(event, dir, path);
-        }
-    }
-
-    /// Whether an entry of a directory that is watched is not mirrored.
-    fn is_excluded(&self, path: &RelPath, kind: Kind) -> bool {
-        let filter = self.config.filter.as_ref();
-        filter.is_some_and(|filter| filter.excludes(path, kind))
-    }
-
-    /// Nobody hears of it, but something may have come to it that was watched under another name.
-    fn on_excluded(&mut self, event: &Event, dir: NodeId) {
-        self.forget_open(dir, &event.name);
-        if event.flags.contains(ReadFlags::MOVED_TO)
-            && let Some(moving) = self.moves.remove(&event.cookie)
-        {
-            self.remove(moving.node);
-        }
-        if let Some(node) = self.tree.child(dir, &event.name)
-            && event.flags.contains(ReadFlags::ISDIR)
-        {
-            self.remove(node);
-        }
-    }
-
-    /// An entry is no longer there, by a means whose switch is on or off.
-    fn on_removed(&mut self, change: Change, is_on: bool) {
-        match self.config.switches.removals() {
-            Removals::All => self.changes.push(change),
-            Removals::Seen => self.changes.push(Change {
-                removed: is_on,
-                ..change
-            }),
-            Removals::None => {}
-        }
-    }
-
     fn root_is_gone(&mut self, is_certain: bool) {
         self.flush();
         self.send(WatchEvent::RootGone { is_certain });
-    }
-
-    fn on_file(&mut self, event: &Event, dir: NodeId, path: RelPath) {
-        let switches = self.config.switches;
-        let name = &event.name;
-        let flags = event.flags;
-        if flags.contains(ReadFlags::CREATE) {
-            if switches.create_file {
-                self.changes.push(Change::written(path));
-            }
-            // Sent at once, its content is still waited for, unless its close is told anyway.
-            let settled = switches.create_file && switches.close_write;
-            self.named.insert((dir, name.clone()), settled);
-        } else if flags.contains(ReadFlags::MODIFY) {
-            if switches.modify {
-                self.changes.push(Change::written(path));
-            } else if self.named.get(&(dir, name.clone())) != Some(&false)
-                && (switches.close_write || self.open_files.holds(dir, name))
-            {
-                self.open_files.on_write(dir, name, Instant::now());
-            }
-        } else if flags.contains(ReadFlags::CLOSE_WRITE) {
-            let awaited = self.forget_open(dir, name);
-            if switches.close_write || awaited {
-                self.changes.push(Change::written(path));
-            }
-        } else if flags.contains(ReadFlags::ATTRIB) {
-            if switches.attrib {
-                self.changes.push(Change::entry(path));
-            }
-        } else if flags.contains(ReadFlags::MOVED_TO) {
-            self.forget_open(dir, name);
-            if switches.move_to {
-                self.named.insert((dir, name.clone()), true);
-                self.changes.push(Change::written(path));
-            }
-        } else if flags.contains(ReadFlags::DELETE) {
-            self.forget_open(dir, name);
-            self.on_removed(Change::entry(path), switches.delete);
-        } else if flags.contains(ReadFlags::MOVED_FROM) {
-            self.forget_open(dir, name);
-            self.on_removed(Change::entry(path), switches.move_from);
-        }
-    }
-
-    /// Whether the file was waited for: it is new, or was written to.
-    fn forget_open(&mut self, dir: NodeId, name: &[u8]) -> bool {
-        let named = self.named.get_mut(&(dir, name.into()));
-        let is_new = named.is_some_and(|settled| !std::mem::replace(settled, true));
-        self.open_files.on_end(dir, name) || is_new
-    }
-
-    fn on_directory(&mut self, event: &Event, dir: NodeId, path: RelPath, root: &mut LazyRoot) {
-        let switches = self.config.switches;
-        let flags = event.flags;
-        if flags.contains(ReadFlags::CREATE) {
-            if switches.create_folder {
-                self.changes.push(Change::entry(path));
-            }
-            let node = self.tree.child_or_new(dir, &event.name);
-            self.walk_new(root, node, Tell::Entries);
-        } else if flags.contains(ReadFlags::MOVED_TO) {
-            self.on_moved_to(event, dir, root);
-            if switches.move_to {
-                self.changes.push(Change::subtree(path));
-            }
-        } else if flags.contains(ReadFlags::MOVED_FROM) {
-            if let Some(moving) = self.take_moving(dir, &event.name)
-                && let Some(other) = self.moves.insert(event.cookie, moving)
-            {
-                self.remove(other.node);
-            }
-            self.on_removed(Change::subtree(path), switches.move_from);
-        } else if flags.contains(ReadFlags::DELETE) {
-            if let Some(node) = self.tree.child(dir, &event.name) {
-                self.remove(node);
-            }
-            self.on_removed(Change::subtree(path), switches.delete);
-        } else if flags.intersects(DIRECTORY_ATTRIBUTES) && switches.attrib {
-            // It may have become readable.
-            match self.tree.child(dir, &event.name) {
-                Some(node) if self.uncovered.holds(node) => {
-                    self.walk_new(root, node, Tell::Nothing);
-                    self.changes.push(Change::subtree(path));
-                }
-                _ => self.changes.push(Change::entry(path)),
-            }
-        }
-    }
-
-    /// A directory came in: one of ours keeps its watches, another is walked before anybody hears of it, so that
-    /// nothing below it can change unseen after it was sent.
-    fn on_moved_to(&mut self, event: &Event, dir: NodeId, root: &mut LazyRoot) {
-        let moving = self.moves.remove(&event.cookie);
-        self.displace(dir, &event.name);
-        if let Some(moving) = moving.filter(|moving| self.tree.is_known(moving.node)) {
-            self.tree.attach(moving.node, dir, &event.name);
-            // What a filter says of an entry depends on where it is.
-            let is_filtered = self.config.filter.is_some();
-            let is_uncertain = self.walked.holds_any_in(&self.tree, moving.node);
-            if is_filtered
-                || is_uncertain
-                || moving.stirred
-                || !self.stands_where_it_should(moving.node, root)
-            {
-                self.walk_new(root, moving.node, Tell::Nothing);
-            }
-        } else {
-            let node = self.tree.child_or_new(dir, &event.name);
-            self.walk_new(root, node, Tell::Nothing);
-        }
-    }
-
-    /// Whether the directory at a path is the one that is watched as such: events tell of the past.
-    fn stands_where_it_should(&self, node: NodeId, root: &mut LazyRoot) -> bool {
-        let (Some(path), Some(watch)) = (self.tree.path(node), self.tree.watch(node)) else {
-            return false;
-        };
-        let Some(root) = root.take(&self.config, self.identity) else {
-            return false;
-        };
-        root.open_dir(&path, OFlags::RDONLY).is_ok_and(|fd| {
-            let mask = self.mask(node);
-            rustix::fs::inotify::add_watch(&self.inotify, proc_path(fd.as_fd()), mask) == Ok(watch)
-        })
-    }
-
-    /// A directory leaves its name; when two change names, the one that has lost its name to the other.
-    fn take_moving(&mut self, dir: NodeId, name: &[u8]) -> Option<Move> {
-        if let Some(displaced) = self.displaced.remove(&(dir, name.into())) {
-            return Some(displaced);
-        }
-        let node = self.tree.child(dir, name)?;
-        self.tree.detach(node);
-        Some(Move {
-            node,
-            since: Instant::now(),
-            stirred: false,
-        })
-    }
-
-    /// Whatever has this name loses it to another.
-    fn displace(&mut self, dir: NodeId, name: &[u8]) {
-        let Some(node) = self.tree.child(dir, name) else {
-            return;
-        };
-        self.tree.detach(node);
-        let moving = Move {
-            node,
-            since: Instant::now(),
-            stirred: false,
-        };
-        if let Some(other) = self.displaced.insert((dir, name.into()), moving) {
-            self.remove(other.node);
-        }
     }
 
     fn remove(&mut self, node: NodeId) {
@@ -589,38 +348,6 @@ impl WatchThread {
     fn remove_watch(&self, watch: i32) {
         // The kernel has dropped it already if its directory is gone.
         let _ = rustix::fs::inotify::remove_watch(&self.inotify, watch);
-    }
-
-    /// Looks at the files that got a name in this drain. Of new ones that were not closed, what is never closed is
-    /// reported now, the others wait. Hard links are made known: their other names share what is written.
-    fn look_at_named(&mut self, root: &mut LazyRoot) {
-        if self.named.is_empty() {
-            return;
-        }
-        let now = Instant::now();
-        for ((dir, name), settled) in std::mem::take(&mut self.named) {
-            let Some(parent) = self.tree.path(dir) else {
-                continue;
-            };
-            let path = parent.join(&name);
-            let Some(root) = root.take(&self.config, self.identity) else {
-                self.changes.push(Change::written(path));
-                continue;
-            };
-            let stat = rustix::fs::statat(&*root, path.as_path(), AtFlags::SYMLINK_NOFOLLOW).ok();
-            // If it is gone, the event that says so follows.
-            let Some(stat) = stat else { continue };
-            let is_file = FileType::from_raw_mode(stat.st_mode) == FileType::RegularFile;
-            let linked = (is_file && stat.st_nlink > 1).then_some(stat.st_ino);
-            if linked.is_some() || !settled && !is_file {
-                self.changes.push(Change {
-                    linked,
-                    ..Change::written(path)
-                });
-            } else if !settled {
-                self.open_files.on_write(dir, &name, now);
-            }
-        }
     }
 
     fn on_timers(&mut self, now: Instant) {
@@ -650,69 +377,6 @@ impl WatchThread {
         if self.uncovered.due().is_some_and(|due| due <= now) {
             self.walk_uncovered(now);
         }
-    }
-
-    /// Whether a file system is mounted at a directory of the source.
-    fn is_mounted(&self, path: &RelPath, root: &mut LazyRoot) -> io::Result<bool> {
-        let (Some(root), Some(parent)) = (root.take(&self.config, self.identity), path.parent())
-        else {
-            return Ok(false);
-        };
-        let fd = root.open_dir(path, OFlags::PATH)?;
-        if let Some(is_mount) = Lasting::of(&fd)?.is_mount {
-            return Ok(is_mount);
-        }
-        let above = root.open_dir(&parent, OFlags::PATH)?;
-        Ok(rustix::fs::fstat(&fd)?.st_dev != rustix::fs::fstat(&above)?.st_dev)
-    }
-
-    fn mounts_below(&self, root: &SourceRoot) -> BTreeMap<RelPath, Mounted> {
-        let table = self.table.as_ref();
-        table
-            .and_then(|table| table.below(root).ok())
-            .unwrap_or_default()
-    }
-
-    /// Something was mounted or unmounted somewhere. Neither raises an event where it is done by binding a directory, and
-    /// mounting never does. Where it was below the root, that part is walked and compared; what the lanes make of a
-    /// bare mount point is for their guards.
-    fn on_mounts(&mut self) {
-        if let Some(table) = &mut self.table
-            && table.read().is_err()
-        {
-            return;
-        }
-        let mut root = LazyRoot::default();
-        if let Some(source) = root.take(&self.config, self.identity)
-            && !self.config.one_file_system
-        {
-            let now = self.mounts_below(&source);
-            let before = std::mem::replace(&mut self.mounts, now.clone());
-            let paths: BTreeSet<&RelPath> = before.keys().chain(now.keys()).collect();
-            for path in paths {
-                if before.get(path) != now.get(path) {
-                    self.on_mount(path, now.contains_key(path), &mut root);
-                }
-            }
-        }
-        // It may have been the root, or a directory above it.
-        self.root_is_gone(false);
-    }
-
-    fn on_mount(&mut self, path: &RelPath, is_mounted: bool, root: &mut LazyRoot) {
-        let filter = self.config.filter.as_ref();
-        if filter.is_some_and(|filter| filter.covers(path, Kind::Directory)) {
-            return;
-        }
-        if is_mounted {
-            let mut node = ROOT;
-            for name in path.as_bytes().split(|byte| *byte == b'/') {
-                node = self.tree.child_or_new(node, name);
-            }
-            self.unmounted.remove(&node);
-            self.walk_new(root, node, Tell::Nothing);
-        }
-        self.changes.push(Change::subtree(path.clone()));
     }
 
     /// What is not watched may have changed: it is tried again, and compared.

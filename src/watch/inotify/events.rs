@@ -1,0 +1,289 @@
+//! What an event of the kernel means.
+
+use std::os::fd::AsFd;
+use std::time::Instant;
+
+use rustix::fs::inotify::ReadFlags;
+use rustix::fs::{AtFlags, FileType, OFlags};
+
+use super::walk::{LazyRoot, Tell};
+use super::{Event, Move, WatchThread};
+use crate::change::{Blindness, Change};
+use crate::config::Removals;
+use crate::filter::Kind;
+use crate::path::{RelPath, proc_path};
+use crate::watch::tree::{NodeId, ROOT};
+
+/// What says that a directory's own attributes changed: a call that sets its modification time alone counts as a
+/// modification.
+const DIRECTORY_ATTRIBUTES: ReadFlags = ReadFlags::ATTRIB.union(ReadFlags::MODIFY);
+
+impl WatchThread {
+    pub(super) fn on_event(&mut self, event: &Event, root: &mut LazyRoot) {
+        let flags = event.flags;
+        if flags.contains(ReadFlags::QUEUE_OVERFLOW) {
+            return self.on_overflow();
+        }
+        if flags.contains(ReadFlags::IGNORED) {
+            if self.tree.forget_watch(event.watch) == Some(ROOT) {
+                self.root_is_gone(true);
+            }
+            return;
+        }
+        let Some(dir) = self.tree.by_watch(event.watch) else {
+            return;
+        };
+        if flags.intersects(ReadFlags::DELETE_SELF | ReadFlags::MOVE_SELF | ReadFlags::UNMOUNT) {
+            if dir == ROOT {
+                self.root_is_gone(!flags.contains(ReadFlags::MOVE_SELF));
+            } else if flags.contains(ReadFlags::UNMOUNT) {
+                self.unmounted.insert(dir);
+                let cause = "its file system is not mounted";
+                self.uncovered
+                    .insert(dir, Blindness::Failed(cause.into()), Instant::now());
+            }
+            return;
+        }
+        let Some(path) = self.tree.path(dir) else {
+            // Below a directory that is on its way. If it comes back, it is walked.
+            let moving = self.moves.values_mut().chain(self.displaced.values_mut());
+            moving.for_each(|moving| moving.stirred = true);
+            return;
+        };
+        if event.name.is_empty() {
+            if flags.intersects(DIRECTORY_ATTRIBUTES) && self.config.switches.attrib {
+                self.changes.push(Change::entry(path));
+            }
+            return;
+        }
+        let path = path.join(&event.name);
+        let is_directory = flags.contains(ReadFlags::ISDIR);
+        if self.is_excluded(&path, Kind::directory_if(is_directory)) {
+            self.on_excluded(event, dir);
+        } else if is_directory {
+            self.on_directory(event, dir, path, root);
+        } else {
+            self.on_file(event, dir, path);
+        }
+    }
+
+    /// Whether an entry of a directory that is watched is not mirrored.
+    pub(super) fn is_excluded(&self, path: &RelPath, kind: Kind) -> bool {
+        let filter = self.config.filter.as_ref();
+        filter.is_some_and(|filter| filter.excludes(path, kind))
+    }
+
+    /// Nobody hears of it, but something may have come to it that was watched under another name.
+    fn on_excluded(&mut self, event: &Event, dir: NodeId) {
+        self.forget_open(dir, &event.name);
+        if event.flags.contains(ReadFlags::MOVED_TO)
+            && let Some(moving) = self.moves.remove(&event.cookie)
+        {
+            self.remove(moving.node);
+        }
+        if let Some(node) = self.tree.child(dir, &event.name)
+            && event.flags.contains(ReadFlags::ISDIR)
+        {
+            self.remove(node);
+        }
+    }
+
+    /// An entry is no longer there, by a means whose switch is on or off.
+    fn on_removed(&mut self, change: Change, is_on: bool) {
+        match self.config.switches.removals() {
+            Removals::All => self.changes.push(change),
+            Removals::Seen => self.changes.push(Change {
+                removed: is_on,
+                ..change
+            }),
+            Removals::None => {}
+        }
+    }
+
+    fn on_file(&mut self, event: &Event, dir: NodeId, path: RelPath) {
+        let switches = self.config.switches;
+        let name = &event.name;
+        let flags = event.flags;
+        if flags.contains(ReadFlags::CREATE) {
+            if switches.create_file {
+                self.changes.push(Change::written(path));
+            }
+            // Sent at once, its content is still waited for, unless its close is told anyway.
+            let settled = switches.create_file && switches.close_write;
+            self.named.insert((dir, name.clone()), settled);
+        } else if flags.contains(ReadFlags::MODIFY) {
+            if switches.modify {
+                self.changes.push(Change::written(path));
+            } else if self.named.get(&(dir, name.clone())) != Some(&false)
+                && (switches.close_write || self.open_files.holds(dir, name))
+            {
+                self.open_files.on_write(dir, name, Instant::now());
+            }
+        } else if flags.contains(ReadFlags::CLOSE_WRITE) {
+            let awaited = self.forget_open(dir, name);
+            if switches.close_write || awaited {
+                self.changes.push(Change::written(path));
+            }
+        } else if flags.contains(ReadFlags::ATTRIB) {
+            if switches.attrib {
+                self.changes.push(Change::entry(path));
+            }
+        } else if flags.contains(ReadFlags::MOVED_TO) {
+            self.forget_open(dir, name);
+            if switches.move_to {
+                self.named.insert((dir, name.clone()), true);
+                self.changes.push(Change::written(path));
+            }
+        } else if flags.contains(ReadFlags::DELETE) {
+            self.forget_open(dir, name);
+            self.on_removed(Change::entry(path), switches.delete);
+        } else if flags.contains(ReadFlags::MOVED_FROM) {
+            self.forget_open(dir, name);
+            self.on_removed(Change::entry(path), switches.move_from);
+        }
+    }
+
+    /// Whether the file was waited for: it is new, or was written to.
+    fn forget_open(&mut self, dir: NodeId, name: &[u8]) -> bool {
+        let named = self.named.get_mut(&(dir, name.into()));
+        let is_new = named.is_some_and(|settled| !std::mem::replace(settled, true));
+        self.open_files.on_end(dir, name) || is_new
+    }
+
+    fn on_directory(&mut self, event: &Event, dir: NodeId, path: RelPath, root: &mut LazyRoot) {
+        let switches = self.config.switches;
+        let flags = event.flags;
+        if flags.contains(ReadFlags::CREATE) {
+            if switches.create_folder {
+                self.changes.push(Change::entry(path));
+            }
+            let node = self.tree.child_or_new(dir, &event.name);
+            self.walk_new(root, node, Tell::Entries);
+        } else if flags.contains(ReadFlags::MOVED_TO) {
+            self.on_moved_to(event, dir, root);
+            if switches.move_to {
+                self.changes.push(Change::subtree(path));
+            }
+        } else if flags.contains(ReadFlags::MOVED_FROM) {
+            if let Some(moving) = self.take_moving(dir, &event.name)
+                && let Some(other) = self.moves.insert(event.cookie, moving)
+            {
+                self.remove(other.node);
+            }
+            self.on_removed(Change::subtree(path), switches.move_from);
+        } else if flags.contains(ReadFlags::DELETE) {
+            if let Some(node) = self.tree.child(dir, &event.name) {
+                self.remove(node);
+            }
+            self.on_removed(Change::subtree(path), switches.delete);
+        } else if flags.intersects(DIRECTORY_ATTRIBUTES) && switches.attrib {
+            // It may have become readable.
+            match self.tree.child(dir, &event.name) {
+                Some(node) if self.uncovered.holds(node) => {
+                    self.walk_new(root, node, Tell::Nothing);
+                    self.changes.push(Change::subtree(path));
+                }
+                _ => self.changes.push(Change::entry(path)),
+            }
+        }
+    }
+
+    /// A directory came in: one of ours keeps its watches, another is walked before anybody hears of it, so that
+    /// nothing below it can change unseen after it was sent.
+    fn on_moved_to(&mut self, event: &Event, dir: NodeId, root: &mut LazyRoot) {
+        let moving = self.moves.remove(&event.cookie);
+        self.displace(dir, &event.name);
+        if let Some(moving) = moving.filter(|moving| self.tree.is_known(moving.node)) {
+            self.tree.attach(moving.node, dir, &event.name);
+            // What a filter says of an entry depends on where it is.
+            let is_filtered = self.config.filter.is_some();
+            let is_uncertain = self.walked.holds_any_in(&self.tree, moving.node);
+            if is_filtered
+                || is_uncertain
+                || moving.stirred
+                || !self.stands_where_it_should(moving.node, root)
+            {
+                self.walk_new(root, moving.node, Tell::Nothing);
+            }
+        } else {
+            let node = self.tree.child_or_new(dir, &event.name);
+            self.walk_new(root, node, Tell::Nothing);
+        }
+    }
+
+    /// Whether the directory at a path is the one that is watched as such: events tell of the past.
+    fn stands_where_it_should(&self, node: NodeId, root: &mut LazyRoot) -> bool {
+        let (Some(path), Some(watch)) = (self.tree.path(node), self.tree.watch(node)) else {
+            return false;
+        };
+        let Some(root) = root.take(&self.config, self.identity) else {
+            return false;
+        };
+        root.open_dir(&path, OFlags::RDONLY).is_ok_and(|fd| {
+            let mask = self.mask(node);
+            rustix::fs::inotify::add_watch(&self.inotify, proc_path(fd.as_fd()), mask) == Ok(watch)
+        })
+    }
+
+    /// A directory leaves its name; when two change names, the one that has lost its name to the other.
+    fn take_moving(&mut self, dir: NodeId, name: &[u8]) -> Option<Move> {
+        if let Some(displaced) = self.displaced.remove(&(dir, name.into())) {
+            return Some(displaced);
+        }
+        let node = self.tree.child(dir, name)?;
+        self.tree.detach(node);
+        Some(Move {
+            node,
+            since: Instant::now(),
+            stirred: false,
+        })
+    }
+
+    /// Whatever has this name loses it to another.
+    fn displace(&mut self, dir: NodeId, name: &[u8]) {
+        let Some(node) = self.tree.child(dir, name) else {
+            return;
+        };
+        self.tree.detach(node);
+        let moving = Move {
+            node,
+            since: Instant::now(),
+            stirred: false,
+        };
+        if let Some(other) = self.displaced.insert((dir, name.into()), moving) {
+            self.remove(other.node);
+        }
+    }
+
+    /// Looks at the files that got a name in this drain. Of new ones that were not closed, what is never closed is
+    /// reported now, the others wait. Hard links are made known: their other names share what is written.
+    pub(super) fn look_at_named(&mut self, root: &mut LazyRoot) {
+        if self.named.is_empty() {
+            return;
+        }
+        let now = Instant::now();
+        for ((dir, name), settled) in std::mem::take(&mut self.named) {
+            let Some(parent) = self.tree.path(dir) else {
+                continue;
+            };
+            let path = parent.join(&name);
+            let Some(root) = root.take(&self.config, self.identity) else {
+                self.changes.push(Change::written(path));
+                continue;
+            };
+            let stat = rustix::fs::statat(&*root, path.as_path(), AtFlags::SYMLINK_NOFOLLOW).ok();
+            // If it is gone, the event that says so follows.
+            let Some(stat) = stat else { continue };
+            let is_file = FileType::from_raw_mode(stat.st_mode) == FileType::RegularFile;
+            let linked = (is_file && stat.st_nlink > 1).then_some(stat.st_ino);
+            if linked.is_some() || !settled && !is_file {
+                self.changes.push(Change {
+                    linked,
+                    ..Change::written(path)
+                });
+            } else if !settled {
+                self.open_files.on_write(dir, &name, now);
+            }
+        }
+    }
+}
