@@ -5,6 +5,7 @@
 
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
+use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -18,6 +19,7 @@ use crate::fail_log::FailLog;
 use crate::filter::Filter;
 use crate::lane::Settled;
 use crate::lane::guard::Guard;
+use crate::lane::transfer::on_disk;
 use crate::lane::verify::Verified;
 use crate::lasting::Lasting;
 use crate::message_id as id;
@@ -257,7 +259,16 @@ impl MirrorTask {
     async fn wait_for_source(&mut self) -> Option<SourceRoot> {
         let mut told = false;
         loop {
-            match SourceRoot::open(&self.config.source) {
+            let path = self.config.source.clone();
+            let mut opening = pin!(on_disk(move || SourceRoot::open(&path)));
+            let opened = loop {
+                tokio::select! {
+                    () = self.stop.cancelled() => return None,
+                    opened = &mut opening => break opened?,
+                    Some(message) = self.inbox.recv() => self.answer_without_source(message),
+                }
+            };
+            match opened {
                 Ok(root) => return Some(root),
                 Err(error) if !told => {
                     told = true;

@@ -56,7 +56,9 @@ impl Context {
         if path.as_bytes().len() > LONGEST_LISTED {
             return Err("rsync takes no path of this length");
         }
-        let root = self.open_root().map_err(|_| "the source is not there")?;
+        let root = self
+            .open_root_now()
+            .map_err(|_| "the source is not there")?;
         let found = find(&root, path).map_err(|_| "its directory is not there any more")?;
         let is_filtered = self.filter.is_some();
         let kind = match (found, saved.extent) {

@@ -8,6 +8,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 use tokio_util::sync::CancellationToken;
 
 use super::guard::Guard;
+use super::transfer::on_disk;
 use super::{End, Hold};
 use crate::config::{RemoteConfig, Removals, Target};
 use crate::fail_log::FailLog;
@@ -91,7 +92,14 @@ pub struct Halt {
 
 impl Context {
     /// The source root, if it is the one this lane began with, and the one that its remote was last equal to.
-    pub(super) fn open_root(&self) -> Result<SourceRoot, Hold> {
+    pub(super) async fn open_root(self: &Arc<Self>) -> Result<SourceRoot, Hold> {
+        let context = Arc::clone(self);
+        let opening = on_disk(move || context.open_root_now());
+        opening.await.unwrap_or_else(ending)
+    }
+
+    /// As before. Blocks on the file system, which may hang.
+    pub(super) fn open_root_now(&self) -> Result<SourceRoot, Hold> {
         let root = SourceRoot::open(&self.source)
             .map_err(|error| Hold::SourceMissing(error.to_string()))?;
         if !root.is(self.identity, &self.lasting) {
@@ -102,12 +110,14 @@ impl Context {
     }
 
     /// As before, and not empty: a bare mount point has the identity of no source, but an empty source looks like one.
-    pub(super) fn open_root_to_delete(&self) -> Result<SourceRoot, Hold> {
-        let root = self.open_root()?;
-        match root.is_empty() {
-            Ok(is_empty) => self.guard.check_filled(is_empty).map(|()| root),
+    pub(super) async fn open_root_to_delete(self: &Arc<Self>) -> Result<SourceRoot, Hold> {
+        let root = self.open_root().await?;
+        let guard = Arc::clone(&self.guard);
+        let looking = on_disk(move || match root.is_empty() {
+            Ok(is_empty) => guard.check_filled(is_empty).map(|()| root),
             Err(error) => Err(Hold::SourceMissing(error.to_string())),
-        }
+        });
+        looking.await.unwrap_or_else(ending)
     }
 
     /// Whether comparisons remove what is only at the receiver.
@@ -116,13 +126,17 @@ impl Context {
     }
 
     /// rsync would make a missing local target; ours may be a file system that is not mounted, or another one.
-    pub(super) fn check_target(&self) -> Result<(), End> {
+    pub(super) async fn check_target(&self) -> Result<(), End> {
         let Some(path) = self.local_target() else {
             return Ok(());
         };
-        local_target::check(path)
-            .map_err(|message| End::Misconfigured(Failure { exit: -1, message }))?;
-        self.guard.check_target(path).map_err(End::Held)
+        let (path, guard) = (path.to_owned(), Arc::clone(&self.guard));
+        let checking = on_disk(move || {
+            local_target::check(&path)
+                .map_err(|message| End::Misconfigured(Failure { exit: -1, message }))?;
+            guard.check_target(&path).map_err(End::Held)
+        });
+        checking.await.unwrap_or(Err(End::Stopped))
     }
 
     /// The target, if it is a directory of this machine.
@@ -194,7 +208,8 @@ impl Context {
         if matches!(self.remote.target, Target::Local { .. }) {
             return None;
         }
-        let root = self.open_root().ok()?;
+        // A run has just come through it: waiting for another look would start the next one without this child.
+        let root = self.open_root_now().ok()?;
         if self.ssh.as_ref().is_some_and(|ssh| !ssh.is_open()) {
             return None;
         }
@@ -211,9 +226,9 @@ impl Context {
     ///
     /// # Errors
     /// How such a run ends otherwise.
-    pub async fn probe(&self, forms: Forms, halt: &Halt) -> Result<(), End> {
-        self.check_target()?;
-        let root = self.open_root().map_err(End::Held)?;
+    pub async fn probe(self: &Arc<Self>, forms: Forms, halt: &Halt) -> Result<(), End> {
+        self.check_target().await?;
+        let root = self.open_root().await.map_err(End::Held)?;
         let kind = RunKind::Send { ignore_times: true };
         let _permit = self.permit(halt).await.ok_or(End::Stopped)?;
         // A connection that hangs is not to be used again.
@@ -240,4 +255,9 @@ impl Context {
             _ => Ok(()),
         }
     }
+}
+
+/// The runtime ends: whatever is asked for now does not happen any more.
+fn ending<T>() -> Result<T, Hold> {
+    Err(Hold::SourceMissing("the service is ending".into()))
 }

@@ -74,18 +74,18 @@ impl Context {
     ///
     /// # Errors
     /// Why that push would not begin, or why it is not known.
-    pub async fn preview(&self, most: usize) -> Result<Preview, String> {
+    pub async fn preview(self: &Arc<Self>, most: usize) -> Result<Preview, String> {
         let previewed = self.rehearse_push(most).await;
         self.hang_up().await;
         previewed
     }
 
-    async fn rehearse_push(&self, most: usize) -> Result<Preview, String> {
-        self.check_target().map_err(|end| end.cause())?;
+    async fn rehearse_push(self: &Arc<Self>, most: usize) -> Result<Preview, String> {
+        self.check_target().await.map_err(|end| end.cause())?;
         let root = if self.compares_with_deletion() {
-            self.open_root_to_delete()
+            self.open_root_to_delete().await
         } else {
-            self.open_root()
+            self.open_root().await
         };
         let root = Arc::new(root.map_err(|hold| hold.to_string())?);
         let (guard, below) = (Arc::clone(&self.guard), Arc::clone(&root));

@@ -101,12 +101,12 @@ pub async fn execute(
         made: 0,
         report,
     };
-    if let Err(end) = transfer.context.check_target() {
+    if let Err(end) = transfer.context.check_target().await {
         transfer.report.end = end;
         transfer.report.again = paths;
         return transfer.report;
     }
-    let root = match transfer.context.open_root() {
+    let root = match transfer.context.open_root().await {
         Ok(root) => Arc::new(root),
         Err(hold) => {
             transfer.report.end = End::Held(hold);
@@ -118,6 +118,7 @@ pub async fn execute(
         Some((resolved, view)) => {
             transfer.view = view;
             transfer.run(root, resolved).await;
+            transfer.blame().await;
         }
         None => transfer.report.again = paths,
     }

@@ -29,13 +29,13 @@ impl Context {
     /// # Errors
     /// Why it could not be done.
     pub async fn verify(
-        &self,
+        self: &Arc<Self>,
         paths: &[RelPath],
         forms: Forms,
         halt: &Halt,
     ) -> Result<Verified, String> {
-        self.check_target().map_err(|end| end.cause())?;
-        let root = Arc::new(self.open_root().map_err(|hold| hold.to_string())?);
+        self.check_target().await.map_err(|end| end.cause())?;
+        let root = Arc::new(self.open_root().await.map_err(|hold| hold.to_string())?);
         let kind = RunKind::Verify {
             delete: self.compares_with_deletion() && forms.delete_in_trees,
         };

@@ -20,6 +20,7 @@ use crate::control::{Notice, Scope, counted};
 use crate::lane::Settled;
 use crate::lane::context::{Context, filtered};
 use crate::lane::task::{LaneHandle, LaneMessage, LaneTask, Shown};
+use crate::lane::transfer::on_disk;
 use crate::lasting::Lasting;
 use crate::links::LinkIndex;
 use crate::message_id as id;
@@ -286,7 +287,7 @@ impl<'a> Session<'a> {
                     if self.scan_at.is_none() {
                         self.plan_scan();
                     }
-                    self.is_source_there()
+                    self.is_source_there().await
                 }
             };
             self.show_gauges();
@@ -346,7 +347,9 @@ impl<'a> Session<'a> {
                     }
                 }
             }
-            WatchEvent::RootGone { is_certain } => return !is_certain && self.is_source_there(),
+            WatchEvent::RootGone { is_certain } => {
+                return !is_certain && self.is_source_there().await;
+            }
         }
         true
     }
@@ -416,9 +419,14 @@ impl<'a> Session<'a> {
         self.mirror.show(|shown| shown.scan_period = period);
     }
 
-    fn is_source_there(&self) -> bool {
-        SourceRoot::open(&self.mirror.config.source)
-            .is_ok_and(|root| root.is(self.identity, &self.lasting))
+    /// Answers meanwhile what is asked: the file system may hang. If the mirror is to stop, the source counts as there.
+    async fn is_source_there(&mut self) -> bool {
+        let source = self.mirror.config.source.clone();
+        let (identity, lasting) = (self.identity, self.lasting);
+        let looking = on_disk(move || {
+            SourceRoot::open(&source).is_ok_and(|root| root.is(identity, &lasting))
+        });
+        self.serve_until(looking).await.flatten().unwrap_or(true)
     }
 
     /// Whether this source is the one to be waited for if it goes: it held something, and no remote was last equal to

@@ -51,7 +51,7 @@ async fn show(config: &Config, how: &PlanArgs, out: &mut dyn Write) -> io::Resul
             let previewed = match SourceRoot::open(&mirror.source) {
                 Ok(root) => {
                     let context = context(mirror, remote, &root, &program, &sockets);
-                    context.preview(most).await
+                    Arc::new(context).preview(most).await
                 }
                 Err(error) => Err(format!("the source cannot be opened: {error}")),
             };

@@ -107,21 +107,22 @@ impl Transfer {
                     .extend(paths.into_iter().map(|dirty| (dirty, failure.clone())));
             }
             Outcome::Misconfigured(message) => {
-                self.report.end = self.blame(End::Misconfigured(Failure { exit, message }));
+                self.report.end = End::Misconfigured(Failure { exit, message });
                 self.report.again.append(&mut paths);
             }
             Outcome::Unreachable(message) => {
-                self.report.end = self.blame(End::Unreachable(Failure { exit, message }));
+                self.report.end = End::Unreachable(Failure { exit, message });
                 self.report.again.append(&mut paths);
             }
         }
     }
 
     /// A source that was unmounted under a run lets that fail, as if the remote were to blame.
-    fn blame(&self, end: End) -> End {
-        match self.context.open_root() {
-            Ok(_) => end,
-            Err(hold) => End::Held(hold),
+    pub(super) async fn blame(&mut self) {
+        if matches!(self.report.end, End::Unreachable(_) | End::Misconfigured(_))
+            && let Err(hold) = self.context.open_root().await
+        {
+            self.report.end = End::Held(hold);
         }
     }
 

@@ -23,9 +23,9 @@ impl Transfer {
             return;
         }
         let root = if self.context.compares_with_deletion() {
-            self.context.open_root_to_delete()
+            self.context.open_root_to_delete().await
         } else {
-            self.context.open_root()
+            self.context.open_root().await
         };
         match root {
             Ok(root) => {

@@ -33,7 +33,7 @@ impl Transfer {
         if gone.is_empty() && hidden.is_empty() {
             return;
         }
-        let root = match self.context.open_root_to_delete() {
+        let root = match self.context.open_root_to_delete().await {
             Ok(root) => Arc::new(root),
             Err(hold) => {
                 self.hold(hold, hidden);
@@ -204,7 +204,7 @@ impl Transfer {
         if self.report.end != End::Reached {
             return false;
         }
-        let root = match self.context.open_root_to_delete() {
+        let root = match self.context.open_root_to_delete().await {
             Ok(root) => Arc::new(root),
             Err(hold) => {
                 self.hold(hold, Vec::new());

@@ -52,7 +52,9 @@ pub(super) async fn wait_for_return(
     };
     let mut told = false;
     loop {
-        match SourceRoot::open(&config.source) {
+        let path = config.source.clone();
+        let opening = on_disk(move || SourceRoot::open(&path));
+        match opening.await? {
             Ok(root) if root.is(identity, &lasting) => {
                 if told {
                     info!(
