@@ -59,7 +59,7 @@ impl Disk {
         assert!(mount(&["--make-private".as_ref(), place.as_ref()]));
     }
 
-    fn unbind(&self, lazily: bool) -> bool {
+    pub fn unbind(&self, lazily: bool) -> bool {
         let mut command = Command::new("umount");
         if lazily {
             command.arg("--lazy");
@@ -151,7 +151,9 @@ fn knows(mirror: &Mirror) -> bool {
                 .extension()
                 .is_some_and(|ending| ending == "known")
         })
-        .any(|file| fs::read_to_string(file.path()).is_ok_and(|text| text.contains(r#""was""#)))
+        .any(|file| {
+            fs::read_to_string(file.path()).is_ok_and(|text| text.contains(r#""compared":true"#))
+        })
 }
 
 #[track_caller]

@@ -44,6 +44,7 @@ mod idle;
 mod isolation;
 mod kept;
 mod kinds;
+mod known;
 mod max_delete;
 mod odd;
 mod oldface;

@@ -50,6 +50,9 @@ impl Transfer {
                     if !is_foreseen && !self.foresee(&root).await {
                         return self.report.again.extend(trees);
                     }
+                    if is_everything && !is_rehearsed {
+                        self.relate(&root).await;
+                    }
                     self.compare_trees(&root, trees, delete).await;
                 }
                 self.split(&root, delete).await;

@@ -653,6 +653,7 @@ impl Transfer {
                 self.report.end = End::Held(hold);
                 return Err(unsaid(-1));
             }
+            self.relate(root).await;
         }
         let hides = Hides {
             filter: Some(filter),

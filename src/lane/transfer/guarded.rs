@@ -178,9 +178,25 @@ impl Transfer {
     /// After a comparison of everything, it is known what the remote is equal to.
     pub(super) async fn learn(&mut self, root: &Arc<SourceRoot>) {
         let guard = &self.context.guard;
-        if self.has_compared_everything && self.report.end == End::Reached {
-            guard.learn(root, self.context.local_target());
+        if self.report.end == End::Reached {
+            if self.has_compared_everything {
+                guard.learn(root, self.context.local_target());
+            } else if self.report.files_sent + self.report.others_made + self.report.deleted > 0 {
+                guard.relate_by_change(root);
+            }
         }
+        self.keep().await;
+    }
+
+    /// A comparison of everything begins, and may delete what it would: until it is over, and if it never is, another
+    /// source must not be taken for this one.
+    pub(super) async fn relate(&mut self, root: &SourceRoot) {
+        self.context.guard.relate(root);
+        self.keep().await;
+    }
+
+    async fn keep(&self) {
+        let guard = &self.context.guard;
         if !guard.has_news() {
             return;
         }

@@ -99,11 +99,11 @@ impl Transfer {
             ended.exit
         );
         let outcome = judge(kind, &ended, &names);
-        if kind == (RunKind::Tree { delete: true })
-            && names.listed.iter().any(RelPath::is_root)
-            && !self.is_foreseen(&ended, &outcome)
-        {
-            return May::Not;
+        if kind == (RunKind::Tree { delete: true }) && names.listed.iter().any(RelPath::is_root) {
+            if !self.is_foreseen(&ended, &outcome) {
+                return May::Not;
+            }
+            self.relate(root).await;
         }
         match outcome {
             // What failed or changed fails in the run itself, where it is told apart.

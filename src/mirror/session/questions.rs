@@ -114,7 +114,7 @@ impl Session<'_> {
             SERSYNC_MIRROR = %source,
             "another filter holds for {source}: what it excludes no more is sent"
         );
-        self.mirror.config.filter = Some(Arc::clone(&filter));
+        self.mirror.refilter(Arc::clone(&filter));
         for (lane, remote) in self.lanes.iter().zip(&self.mirror.config.remotes) {
             if let (_, Some(filter), _) = filtered(remote, Some(&filter)) {
                 lane.tell(LaneMessage::Filter(filter)).await;
