@@ -137,6 +137,19 @@ impl Removal {
         self.doomed.len() as u64
     }
 
+    /// What of that is not below another entry that is to be removed.
+    #[must_use]
+    pub fn topmost(&self) -> Vec<RelPath> {
+        let mut topmost: Vec<RelPath> = Vec::new();
+        for path in &self.doomed {
+            // They come in order.
+            if !topmost.last().is_some_and(|last| path.is_within(last)) {
+                topmost.push(path.clone());
+            }
+        }
+        topmost
+    }
+
     /// What is to be removed, in order.
     pub fn doomed(&self) -> impl ExactSizeIterator<Item = &RelPath> {
         self.doomed.iter()

@@ -29,6 +29,7 @@ use crate::dirty::{DirtyPath, Route};
 use crate::fail_queue::Failure;
 use crate::filter::Filter;
 use crate::path::{RelPath, SourceRoot};
+use crate::resolve::mirrored::uncovered;
 use crate::resolve::{Resolved, Rules, directories, present, resolve};
 use crate::rsync::{Forms, RunKind, Standby};
 
@@ -49,6 +50,13 @@ const RIDE_ALONG: u64 = 1 << 20;
 
 /// The percentage of a comparison that is over.
 const DONE: u8 = 100;
+
+/// Names that the source did not have when a batch was resolved.
+struct Missing {
+    gone: Vec<RelPath>,
+    /// What stood there was excluded.
+    hidden: Vec<RelPath>,
+}
 
 /// Carries out a job.
 pub async fn execute(
@@ -209,15 +217,18 @@ impl Transfer {
         self.send(&root, &mut resolved).await;
         self.make_way(&root).await;
         let gone = std::mem::take(&mut resolved.gone);
-        let names = gone.iter().map(|dirty| dirty.path.clone()).collect();
-        self.delete(gone, std::mem::take(&mut resolved.hidden))
-            .await;
+        let hidden = std::mem::take(&mut resolved.hidden);
+        let missing = Missing {
+            gone: gone.iter().map(|dirty| dirty.path.clone()).collect(),
+            hidden: hidden.iter().map(|dirty| dirty.path.clone()).collect(),
+        };
+        self.delete(gone, hidden).await;
         self.sweep(&root).await;
         self.compare(std::mem::take(&mut resolved.trees)).await;
         self.learn(&root).await;
         // A tree that was compared without deletion has left it; the next job counts it.
         self.report.again.append(&mut self.in_the_way);
-        self.look_again(root, resolved, names).await;
+        self.look_again(root, resolved, missing).await;
     }
 
     fn not_seen(&mut self, dirty: DirtyPath, error: &io::Error) {
@@ -283,11 +294,13 @@ impl Transfer {
     /// a name that was gone and is taken again: a deletion leaves what exists, and it may be the old directory of that
     /// name that still stands at the receiver. So does that if a file was to take its place, and was a directory by the
     /// time that rsync looked.
-    async fn look_again(&mut self, root: Arc<SourceRoot>, resolved: Resolved, gone: Vec<RelPath>) {
+    async fn look_again(&mut self, root: Arc<SourceRoot>, resolved: Resolved, missing: Missing) {
+        let filter = self.context.filter.clone();
         let looking = on_disk(move || {
             let mut changed = resolved.changed_parents(&root);
-            changed.extend(present(&root, &gone));
+            changed.extend(present(&root, &missing.gone));
             changed.extend(directories(&root, &resolved.no_directories));
+            changed.extend(uncovered(&root, &missing.hidden, filter.as_deref()));
             changed
         });
         for path in looking.await.unwrap_or_default() {
