@@ -46,6 +46,15 @@ impl Change {
         }
     }
 
+    /// A directory was put in place with all it holds, of which size and time may be those of what was there.
+    #[must_use]
+    pub fn moved_in(path: RelPath) -> Self {
+        Self {
+            written: true,
+            ..Self::subtree(path)
+        }
+    }
+
     /// The entry and everything that is or was below it may differ.
     #[must_use]
     pub fn subtree(path: RelPath) -> Self {

@@ -138,7 +138,7 @@ impl Context {
         preview: &mut Preview,
     ) -> Result<(), Instead> {
         let delete = self.compares_with_deletion() && forms.delete_in_trees;
-        let kind = RunKind::Tree { delete };
+        let kind = RunKind::tree(delete);
         let listed = [RelPath::root()];
         let take = |item| preview.take(item, most);
         let ended = self.rehearse(
@@ -245,7 +245,7 @@ impl Context {
     /// Whether the receiver keeps fractions of seconds, as the push would find out before it begins.
     async fn ask_for_exact_times(&self, root: &Arc<SourceRoot>, forms: Forms) -> Option<bool> {
         let below = Arc::clone(root);
-        let sampling = on_disk(move || sample::files(&below, &[RelPath::root()]));
+        let sampling = on_disk(move || sample::files(&below, &[]));
         let files = sampling.await.unwrap_or_default();
         if files.is_empty() {
             return None;

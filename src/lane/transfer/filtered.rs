@@ -556,7 +556,7 @@ impl Transfer {
         trees: Vec<DirtyPath>,
     ) -> Option<Vec<DirtyPath>> {
         let kind = RunKind::Send {
-            ignore_times: false,
+            ignore_times: trees.iter().all(|tree| tree.written),
         };
         let forms = Forms {
             // As long as nothing is known, there was nothing at the receiver to lose by it.
@@ -650,7 +650,7 @@ impl Transfer {
                 return None;
             }
             outcome => {
-                let kind = RunKind::Tree { delete: false };
+                let kind = RunKind::tree(false);
                 self.account(kind, exit, outcome, trees);
                 return None;
             }

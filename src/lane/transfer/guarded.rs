@@ -138,7 +138,16 @@ impl Transfer {
             .iter()
             .map(|part| rule_below(Effect::Protect, part))
             .collect();
-        self.run_list(root, RunKind::Tree { delete }, trees).await;
+        let (moved_in, others): (Vec<_>, Vec<_>) = trees.into_iter().partition(|tree| tree.written);
+        for (ignore_times, trees) in [(true, moved_in), (false, others)] {
+            if !trees.is_empty() {
+                let kind = RunKind::Tree {
+                    delete,
+                    ignore_times,
+                };
+                self.run_list(root, kind, trees).await;
+            }
+        }
         self.rules.clear();
         if parts.is_empty() || self.report.end != End::Reached {
             return;
@@ -228,7 +237,7 @@ impl Transfer {
             root: &self.context.source,
             target: &self.context.remote.target,
         };
-        let outcome = judge(RunKind::Tree { delete: true }, &ended, &names);
+        let outcome = judge(RunKind::tree(true), &ended, &names);
         self.is_foreseen(&ended, &outcome)
     }
 
@@ -246,7 +255,7 @@ impl Transfer {
                 .map_err(|hold| self.report.end = End::Held(hold))
                 .is_ok();
         }
-        let kind = RunKind::Tree { delete: true };
+        let kind = RunKind::tree(true);
         self.account(kind, &ended.exit, outcome.clone(), Vec::new());
         // What cannot be foreseen is tried again, and not done.
         if self.report.end == End::Reached {

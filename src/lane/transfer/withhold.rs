@@ -99,7 +99,9 @@ impl Transfer {
             ended.exit
         );
         let outcome = judge(kind, &ended, &names);
-        if kind == (RunKind::Tree { delete: true }) && names.listed.iter().any(RelPath::is_root) {
+        if matches!(kind, RunKind::Tree { delete: true, .. })
+            && names.listed.iter().any(RelPath::is_root)
+        {
             if !self.is_foreseen(&ended, &outcome) {
                 return May::Not;
             }
@@ -137,8 +139,11 @@ impl Transfer {
         kind: RunKind,
         paths: Vec<DirtyPath>,
     ) {
-        if matches!(kind, RunKind::Tree { .. }) {
-            let kind = RunKind::Tree { delete: false };
+        if let RunKind::Tree { ignore_times, .. } = kind {
+            let kind = RunKind::Tree {
+                delete: false,
+                ignore_times,
+            };
             let before = self.report.synced.len();
             Box::pin(self.run_list(root, kind, paths)).await;
             let compared = self.report.synced[before..].to_vec();
@@ -216,6 +221,6 @@ pub(super) fn withheld() -> Failure {
 fn removes(kind: RunKind) -> bool {
     matches!(
         kind,
-        RunKind::Delete { .. } | RunKind::Tree { delete: true }
+        RunKind::Delete { .. } | RunKind::Tree { delete: true, .. }
     )
 }

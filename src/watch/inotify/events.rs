@@ -162,7 +162,7 @@ impl WatchThread {
         } else if flags.contains(ReadFlags::MOVED_TO) {
             self.on_moved_to(event, dir, root);
             if switches.move_to {
-                self.changes.push(Change::subtree(path));
+                self.changes.push(Change::moved_in(path));
             }
         } else if flags.contains(ReadFlags::MOVED_FROM) {
             if let Some(moving) = self.take_moving(dir, &event.name)
