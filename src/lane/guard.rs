@@ -6,10 +6,8 @@
 //! ([`Lasting::differs`], [`Gaps`]); here are the looks at the file system, and the one lock around what is known.
 
 use std::collections::BTreeMap;
-use std::fs::File;
 use std::io;
 use std::os::fd::OwnedFd;
-use std::path::Path;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use rustix::fs::OFlags;
@@ -43,6 +41,8 @@ struct State {
     kept: Known,
     /// The directory that a person has accepted.
     accepted: Option<Identity>,
+    /// The first target on this machine that was used, as long as none is known.
+    used: Option<Lasting>,
     file: Option<KnownFile>,
     table: Option<MountTable>,
     /// A person said that what the first comparison removes is meant.
@@ -115,6 +115,7 @@ impl Guard {
             known,
             kept,
             accepted: None,
+            used: None,
             file,
             table: MountTable::open().ok(),
             first_is_accepted: accepted,
@@ -171,20 +172,23 @@ impl Guard {
         Ok(())
     }
 
-    /// Holds a target on this machine that is another than it was. Blocks on the file system.
+    /// Holds a target on this machine that is another than it was, or than the first one that was used.
     ///
     /// # Errors
     /// In what it is another.
-    pub fn check_target(&self, path: &Path) -> Result<(), Hold> {
-        let Some(known) = self.state().known.target else {
-            return Ok(());
-        };
-        // What cannot be opened is told by whoever writes to it.
-        let now = File::open(path).and_then(|dir| Lasting::of(&dir)).ok();
-        match now.and_then(|now| known.differs(&now)) {
-            Some(difference) => Err(Hold::OtherTarget(difference)),
-            None => Ok(()),
-        }
+    pub fn check_target(&self, now: &Lasting) -> Result<(), Hold> {
+        self.state().check_target(now)
+    }
+
+    /// The same, and from now on this one is expected, also before it is equal to anything.
+    ///
+    /// # Errors
+    /// In what it is another.
+    pub fn use_target(&self, now: &Lasting) -> Result<(), Hold> {
+        let mut state = self.state();
+        state.check_target(now)?;
+        state.used.get_or_insert(*now);
+        Ok(())
     }
 
     /// Whether the remote was never equal to anything, as far as is known, and nobody has said that this is right.
@@ -246,8 +250,7 @@ impl Guard {
     }
 
     /// A comparison of everything got through: from now on these are the source and the target.
-    pub fn learn(&self, root: &SourceRoot, target: Option<&Path>) {
-        let target = target.and_then(lasting_at);
+    pub fn learn(&self, root: &SourceRoot, target: Option<Lasting>) {
         let known = &mut self.state().known;
         known.source = Some(root.lasting());
         known.target = target;
@@ -262,15 +265,16 @@ impl Guard {
 
     /// A person says that the source, what is mounted below it, and the target are right as they are. To be
     /// [kept](Self::keep). Blocks on the file system.
-    pub fn accept(&self, root: &SourceRoot, target: Option<&Path>) {
+    pub fn accept(&self, root: &SourceRoot, target: Option<Lasting>) {
         let present = self.look(root).present;
         let is_empty = root.is_empty().unwrap_or(false);
         let mut state = self.state();
         state.known = Known {
             source: Some(root.lasting()),
-            target: target.and_then(lasting_at),
+            target,
             volumes: present,
         };
+        state.used = None;
         state.accepted = Some(root.identity());
         state.first_is_accepted = true;
         state.empty_is_accepted = is_empty;
@@ -293,6 +297,14 @@ impl Guard {
 }
 
 impl State {
+    fn check_target(&self, now: &Lasting) -> Result<(), Hold> {
+        let expected = self.known.target.or(self.used);
+        match expected.and_then(|expected| expected.differs(now)) {
+            Some(difference) => Err(Hold::OtherTarget(difference)),
+            None => Ok(()),
+        }
+    }
+
     /// Without a table only what is known is looked at.
     fn mount_points(&mut self, root: &SourceRoot) -> BTreeMap<RelPath, Mounted> {
         let Some(table) = &mut self.table else {
@@ -303,10 +315,6 @@ impl State {
             .and_then(|()| table.below(root))
             .unwrap_or_default()
     }
-}
-
-fn lasting_at(path: &Path) -> Option<Lasting> {
-    File::open(path).and_then(|dir| Lasting::of(&dir)).ok()
 }
 
 /// Whether a first comparison that would remove so many of the entries at a remote is to wait for a person.

@@ -44,6 +44,7 @@ mod idle;
 mod isolation;
 mod kept;
 mod kinds;
+mod local_target;
 mod max_delete;
 mod odd;
 mod oldface;

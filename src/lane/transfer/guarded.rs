@@ -179,7 +179,8 @@ impl Transfer {
     pub(super) async fn learn(&mut self, root: &Arc<SourceRoot>) {
         let guard = &self.context.guard;
         if self.has_compared_everything && self.report.end == End::Reached {
-            guard.learn(root, self.context.local_target());
+            let target = self.target.as_ref();
+            guard.learn(root, target.map(|target| target.lasting()));
         }
         if !guard.has_news() {
             return;
