@@ -6,10 +6,8 @@
 //! ([`Lasting::differs`], [`Gaps`]); here are the looks at the file system, and the one lock around what is known.
 
 use std::collections::BTreeMap;
-use std::fs::File;
 use std::io;
 use std::os::fd::OwnedFd;
-use std::path::Path;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use rustix::fs::{Dir, OFlags};
@@ -37,6 +35,8 @@ pub struct Guard {
     learns_from_changes: bool,
     /// Where those that follow find it.
     memory: (Memory, Key),
+    /// Held by whoever writes the file: a job and a person may both have something to keep.
+    writing: Mutex<()>,
 }
 
 /// What a guard begins with.
@@ -79,6 +79,8 @@ struct State {
     accepted: Option<Identity>,
     /// What is not mirrored.
     filter: Option<Arc<Filter>>,
+    /// The first target on this machine that was used, as long as none is known.
+    used: Option<Lasting>,
     file: Option<KnownFile>,
     table: Option<MountTable>,
     /// A person said that what the first comparison removes is meant.
@@ -159,6 +161,7 @@ impl Guard {
             kept,
             accepted: None,
             filter,
+            used: None,
             file,
             table: MountTable::open().ok(),
             first_is_accepted: accepted,
@@ -169,6 +172,7 @@ impl Guard {
             one_file_system,
             learns_from_changes: !initial_push,
             memory: (memory, key),
+            writing: Mutex::default(),
         }
     }
 
@@ -230,20 +234,23 @@ impl Guard {
         Ok(())
     }
 
-    /// Holds a target on this machine that is another than it was. Blocks on the file system.
+    /// Holds a target on this machine that is another than it was, or than the first one that was used.
     ///
     /// # Errors
     /// In what it is another.
-    pub fn check_target(&self, path: &Path) -> Result<(), Hold> {
-        let Some(known) = self.state().known.target else {
-            return Ok(());
-        };
-        // What cannot be opened is told by whoever writes to it.
-        let now = File::open(path).and_then(|dir| Lasting::of(&dir)).ok();
-        match now.and_then(|now| known.differs(&now)) {
-            Some(difference) => Err(Hold::OtherTarget(difference)),
-            None => Ok(()),
-        }
+    pub fn check_target(&self, now: &Lasting) -> Result<(), Hold> {
+        self.state().check_target(now)
+    }
+
+    /// The same, and from now on this one is expected, also before it is equal to anything.
+    ///
+    /// # Errors
+    /// In what it is another.
+    pub fn use_target(&self, now: &Lasting) -> Result<(), Hold> {
+        let mut state = self.state();
+        state.check_target(now)?;
+        state.used.get_or_insert(*now);
+        Ok(())
     }
 
     /// Whether the remote was never equal to anything, as far as is known, and nobody has said that this is right.
@@ -331,8 +338,7 @@ impl Guard {
     }
 
     /// A comparison of everything got through: from now on these are the source and the target.
-    pub fn learn(&self, root: &SourceRoot, target: Option<&Path>) {
-        let target = target.and_then(lasting_at);
+    pub fn learn(&self, root: &SourceRoot, target: Option<Lasting>) {
         let known = &mut self.state().known;
         known.source = Some(root.lasting());
         known.target = target;
@@ -366,7 +372,7 @@ impl Guard {
 
     /// A person says that the source, what is mounted below it, and the target are right as they are. To be
     /// [kept](Self::keep). Blocks on the file system.
-    pub fn accept(&self, root: &SourceRoot, target: Option<&Path>) {
+    pub fn accept(&self, root: &SourceRoot, target: Option<Lasting>) {
         let present = self.look(root).present;
         let is_empty = root.is_empty().unwrap_or(false);
         let filled = present.keys().filter(|path| has_entry(root, path));
@@ -374,12 +380,13 @@ impl Guard {
         let mut state = self.state();
         state.known = Known {
             source: Some(root.lasting()),
-            target: target.and_then(lasting_at),
+            target,
             compared: true,
             volumes: present,
             filled,
         };
         self.remember(&state.known);
+        state.used = None;
         state.accepted = Some(root.identity());
         state.first_is_accepted = true;
         state.empty_is_accepted = is_empty;
@@ -390,6 +397,7 @@ impl Guard {
     /// # Errors
     /// It could not be written.
     pub fn keep(&self) -> io::Result<()> {
+        let _alone = self.writing.lock().unwrap_or_else(PoisonError::into_inner);
         let (file, known) = {
             let state = self.state();
             (state.file.clone(), state.known.clone())
@@ -402,6 +410,14 @@ impl Guard {
 }
 
 impl State {
+    fn check_target(&self, now: &Lasting) -> Result<(), Hold> {
+        let expected = self.known.target.or(self.used);
+        match expected.and_then(|expected| expected.differs(now)) {
+            Some(difference) => Err(Hold::OtherTarget(difference)),
+            None => Ok(()),
+        }
+    }
+
     /// Without a table only what is known is looked at.
     fn mount_points(&mut self, root: &SourceRoot) -> BTreeMap<RelPath, Mounted> {
         let Some(table) = &mut self.table else {
@@ -423,10 +439,6 @@ fn has_entry(root: &SourceRoot, dir: &RelPath) -> bool {
     entries
         .flatten()
         .any(|entry| !matches!(entry.file_name().to_bytes(), b"." | b".."))
-}
-
-fn lasting_at(path: &Path) -> Option<Lasting> {
-    File::open(path).and_then(|dir| Lasting::of(&dir)).ok()
 }
 
 /// Whether a first comparison that would remove so many of the entries at a remote is to wait for a person.

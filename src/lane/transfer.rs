@@ -3,7 +3,8 @@
 //! Sending and deleting are two runs. The first has no option that removes anything but what stands in the way of a
 //! change of kind; a module that refuses deletions still gets its files, and a moved file arrives under its new name
 //! before the old one goes. Before each run the source root is verified; each child starts in that very directory, by
-//! descriptor, so an unmounted or replaced root can make a run fail but cannot make it delete.
+//! descriptor, so an unmounted or replaced root can make a run fail but cannot make it delete. A target on this machine is
+//! held open as long, and what a run has done counts only if it was in its place before and after.
 //!
 //! | part | what it does |
 //! |---|---|
@@ -20,7 +21,7 @@ use std::ffi::OsString;
 use std::io;
 use std::sync::Arc;
 
-use super::context::{Context, Halt};
+use super::context::{Context, Halt, Pin};
 use super::guard::View;
 use super::{Batch, End, Hold, Job, Report};
 use crate::change::Extent;
@@ -88,6 +89,7 @@ pub async fn execute(
     let filter = filtered::with_excludes(context.filter.as_ref(), &excludes);
     let mut transfer = Transfer {
         context,
+        target: None,
         filter,
         route,
         beside,
@@ -103,16 +105,20 @@ pub async fn execute(
         indivisible: Vec::new(),
         rules: Vec::new(),
         standby_was_cut_off: false,
+        astray: None,
         bytes: 0,
         view: View::default(),
         has_compared_everything: false,
         made: 0,
         report,
     };
-    if let Err(end) = transfer.context.check_target().await {
-        transfer.report.end = end;
-        transfer.report.again = paths;
-        return transfer.report;
+    match transfer.context.pin_target().await {
+        Ok(target) => transfer.target = target,
+        Err(end) => {
+            transfer.report.end = end;
+            transfer.report.again = paths;
+            return transfer.report;
+        }
     }
     let root = match transfer.context.open_root().await {
         Ok(root) => Arc::new(root),
@@ -135,6 +141,8 @@ pub async fn execute(
 
 struct Transfer {
     context: Arc<Context>,
+    /// Kept until the job has ended.
+    target: Pin,
     /// What is not mirrored, or not touched by this job.
     filter: Option<Arc<Filter>>,
     route: Route,
@@ -160,6 +168,8 @@ struct Transfer {
     /// Filter rules for the run that is made now.
     rules: Vec<OsString>,
     standby_was_cut_off: bool,
+    /// How the job ends, once its target was found not to be in its place.
+    astray: Option<End>,
     /// What the job's files weigh.
     bytes: u64,
     /// What is mounted below the source.

@@ -30,7 +30,8 @@ const EVERY_SECOND: &str = r#"<crontab start="true" calendar="*:*:*"/>"#;
 /// A file system with files of its own, to be bound to places and taken away again.
 pub struct Disk {
     files: Tmpfs,
-    at: PathBuf,
+    /// Where its files are always to be seen.
+    pub at: PathBuf,
     place: PathBuf,
 }
 
@@ -59,6 +60,7 @@ impl Disk {
         assert!(mount(&["--make-private".as_ref(), place.as_ref()]));
     }
 
+    /// Whether it could be taken away.
     pub fn unbind(&self, lazily: bool) -> bool {
         let mut command = Command::new("umount");
         if lazily {
@@ -674,7 +676,7 @@ fn without_a_bus_a_first_comparison_is_accepted_on_the_command_line() -> io::Res
 }
 
 /// How often a lazy unmount is tried.
-fn rounds() -> u32 {
+pub fn rounds() -> u32 {
     let rounds = env::var("SERSYNC_RACE_ROUNDS").ok();
     rounds.and_then(|value| value.parse().ok()).unwrap_or(20)
 }

@@ -45,6 +45,7 @@ mod isolation;
 mod kept;
 mod kinds;
 mod known;
+mod local_target;
 mod max_delete;
 mod odd;
 mod oldface;

@@ -393,9 +393,6 @@ fn a_directory_in_the_place_of_another_with_the_same_sizes_and_times_arrives() -
     directories_change_places(|file, content| {
         fs::write(file, content)?;
         let time = SystemTime::UNIX_EPOCH + Duration::from_secs(1_000_000_000);
-        fs::File::options()
-            .write(true)
-            .open(file)?
-            .set_modified(time)
+        File::options().write(true).open(file)?.set_modified(time)
     })
 }

@@ -170,3 +170,17 @@ fn a_missing_volume_is_told_once_and_releases_nothing() {
     assert_eq!(lane.on_report(Route::Path, left(&again), later, 0.0), []);
     assert_eq!(lane.condition().state, State::Held);
 }
+
+#[test]
+fn a_target_that_is_back_is_compared_as_a_whole() {
+    let (mut lane, now) = (lane(), Instant::now());
+    lane.on_change(Change::written(path("a")), now);
+    let first = job(&mut lane, now);
+    let hold = Hold::OtherTarget(Difference::Unmounted);
+    let report = held(&first, hold.clone());
+    let news = lane.on_report(Route::Path, report, now, 0.0);
+    assert_eq!(news, [News::Held(hold)]);
+    let later = now + HOLD_CHECK;
+    let again = job(&mut lane, later);
+    assert_eq!(names(&again), [".", "a"]);
+}

@@ -430,7 +430,7 @@ impl Transfer {
         Err(Failure { exit, message })
     }
 
-    /// A run with rules that come before the user's. `Err` if the job is to stop, which may have ended the run.
+    /// A run with rules that come before the user's. `Err` if nothing of it counts; see [`start`](Self::start).
     async fn with_rules(
         &mut self,
         root: &SourceRoot,
@@ -441,27 +441,16 @@ impl Transfer {
         listen: impl FnMut(&[u8]),
     ) -> Result<Ended, Failure> {
         let Some(_permit) = self.permit().await else {
-            return Err(self.stopped());
+            self.report.end = End::Stopped;
+            return Err(unsaid(-1));
         };
         let mut launch = self.context.launch(root, kind, forms, Pace::Long);
         launch.args.splice(0..0, rules);
         launch.args.splice(0..0, self.rules_of_gaps(kind));
         self.limit(kind, &mut launch);
         tracing::trace!("{}", args::shown(&launch.args));
-        let running = self
-            .context
-            .run(&launch, list, None, &self.halt.cancel, listen);
-        let ended = running.await;
-        if self.halt.cancel.is_cancelled() {
-            return Err(self.stopped());
-        }
-        Ok(ended)
-    }
-
-    /// The job is to stop.
-    fn stopped(&mut self) -> Failure {
-        self.report.end = End::Stopped;
-        unsaid(-1)
+        let ended = self.start(&launch, list, None, listen).await;
+        ended.ok_or_else(|| unsaid(-1))
     }
 
     /// Makes directories equal with all of their content that is mirrored.

@@ -189,7 +189,8 @@ impl Transfer {
         let guard = &self.context.guard;
         if self.report.end == End::Reached {
             if self.has_compared_everything {
-                guard.learn(root, self.context.local_target());
+                let target = self.target.as_ref();
+                guard.learn(root, target.map(|target| target.lasting()));
             } else if self.report.files_sent + self.report.others_made + self.report.deleted > 0 {
                 guard.relate_by_change(root);
             }

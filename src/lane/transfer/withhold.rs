@@ -76,15 +76,10 @@ impl Transfer {
             let items = itemized.read(output).into_iter();
             count += items.filter(|item| item.drift == DriftKind::Extra).count() as u64;
         };
-        let cancel = &self.halt.cancel;
-        let running = self
-            .context
-            .run(&launch, list.to_vec(), None, cancel, listen);
-        let ended = running.await;
-        if cancel.is_cancelled() {
-            self.report.end = End::Stopped;
+        let running = self.start(&launch, list.to_vec(), None, listen);
+        let Some(ended) = running.await else {
             return May::Not;
-        }
+        };
         self.report.runs += 1;
         let names = Names {
             listed: names,

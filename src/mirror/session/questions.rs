@@ -15,6 +15,7 @@ use crate::lane::Settled;
 use crate::lane::context::filtered;
 use crate::lane::task::{LaneHandle, LaneMessage};
 use crate::lane::transfer::on_disk;
+use crate::local_target::Pinned;
 use crate::mirror::{MirrorMessage, MirrorTask, Question, is_meant};
 use crate::path::{RelPath, SourceRoot};
 
@@ -41,11 +42,12 @@ impl Session<'_> {
                 let root = SourceRoot::open(&source)
                     .map_err(|error| format!("the source cannot be opened: {error}"))?;
                 for (target, guard) in meant {
+                    // What is not there now is none that could be accepted.
                     let target = match &target {
-                        Target::Local { path } => Some(path.as_path()),
+                        Target::Local { path } => Pinned::open(path).ok(),
                         _ => None,
                     };
-                    guard.accept(&root, target);
+                    guard.accept(&root, target.map(|target| target.lasting()));
                     guard.keep().map_err(|error| {
                         format!("it is accepted, but the next start will not know it: {error}")
                     })?;
