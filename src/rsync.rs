@@ -83,6 +83,8 @@ impl Launch {
                 command.env_remove(name);
             }
         }
+        // Without a file, rsync would ask the terminal for a password, and wait there for ever.
+        command.env("RSYNC_PASSWORD", "");
         let mut child = command.spawn()?;
         let group = child
             .id()

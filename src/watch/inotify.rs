@@ -24,7 +24,7 @@ use self::walked::Walked;
 use super::open_files::OpenFiles;
 use super::tree::{NodeId, ROOT, WatchTree};
 use super::uncovered::Uncovered;
-use super::{Gauges, LOOK, NextFilter, WatchConfig, Watcher, Watching};
+use super::{Gauges, LOOK, NextFilter, PULSE, WatchConfig, Watcher, Watching};
 use crate::change::{Blindness, Change, WatchEvent};
 use crate::filter::Filter;
 use crate::mounts::{self, MountTable, Mounted};
@@ -195,9 +195,7 @@ impl WatchThread {
             self.tell_uncovered();
             self.flush();
             if is_drained && self.overflow.walk_at.is_none() {
-                for number in std::mem::take(&mut self.asked) {
-                    self.send(WatchEvent::Reached(number));
-                }
+                self.answer();
             }
             if !self.wait() {
                 return;
@@ -214,6 +212,27 @@ impl WatchThread {
             }
             self.on_timers(Instant::now());
             self.take_filter();
+        }
+    }
+
+    /// All that had happened when it was asked is told. What is written and not closed belongs to it.
+    fn answer(&mut self) {
+        let asked = std::mem::take(&mut self.asked);
+        if asked.iter().any(|number| *number != PULSE) {
+            let changed = self.open_files.take_changed(Instant::now());
+            self.tell_written(changed);
+            self.flush();
+        }
+        for number in asked {
+            self.send(WatchEvent::Reached(number));
+        }
+    }
+
+    fn tell_written(&mut self, files: Vec<(NodeId, Box<[u8]>)>) {
+        for (dir, name) in files {
+            if let Some(parent) = self.tree.path(dir) {
+                self.changes.push(Change::written(parent.join(&name)));
+            }
         }
     }
 
@@ -351,11 +370,8 @@ impl WatchThread {
     }
 
     fn on_timers(&mut self, now: Instant) {
-        for (dir, name) in self.open_files.take_due(now) {
-            if let Some(parent) = self.tree.path(dir) {
-                self.changes.push(Change::written(parent.join(&name)));
-            }
-        }
+        let due = self.open_files.take_due(now);
+        self.tell_written(due);
         // The second half may be in the backlog by now.
         if self.backlog.is_empty() {
             let is_gone = |moving: &Move| moving.since + SECOND_HALF <= now;

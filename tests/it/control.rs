@@ -1,7 +1,7 @@
 //! A running instance is asked, over a private bus: flush, pause, resync, verify, failed, retry, reload.
 
 use std::fs;
-use std::io;
+use std::io::{self, Write as _};
 use std::time::{Duration, Instant};
 
 use crate::bus::{Bus, Said};
@@ -53,6 +53,25 @@ fn after_a_flush_everything_that_changed_before_is_at_the_receiver() -> io::Resu
         asked.ask(&["flush"], 0);
         assert_eq!(asked.differences()?, Vec::<String>::new(), "round {round}");
     }
+    asked.mirror.finish()
+}
+
+#[test]
+fn after_a_flush_what_was_written_and_not_closed_is_at_the_receiver_too() -> io::Result<()> {
+    let asked = Asked::start()?;
+    let path = asked.mirror.source("log");
+    let mut log = fs::File::create(&path)?;
+    for round in 0..5 {
+        writeln!(log, "line {round}")?;
+        asked.ask(&["flush"], 0);
+        assert_eq!(fs::read(asked.mirror.replica("log"))?, fs::read(&path)?);
+    }
+    drop(log);
+    asked.ask(&["flush"], 0);
+    // Cut off by its name, which no close tells of.
+    rustix::fs::ftruncate(fs::File::options().write(true).open(&path)?, 3)?;
+    asked.ask(&["flush"], 0);
+    assert_eq!(fs::read(asked.mirror.replica("log"))?, b"lin");
     asked.mirror.finish()
 }
 

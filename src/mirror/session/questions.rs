@@ -7,7 +7,7 @@ use std::time::Duration;
 use tokio::sync::oneshot;
 use tracing::info;
 
-use super::{PULSE, Session};
+use super::Session;
 use crate::config::Target;
 use crate::control::{Scope, counted};
 use crate::filter::Filter;
@@ -18,6 +18,7 @@ use crate::lane::transfer::on_disk;
 use crate::local_target::Pinned;
 use crate::mirror::{MirrorMessage, MirrorTask, Question, is_meant};
 use crate::path::{RelPath, SourceRoot};
+use crate::watch::PULSE;
 
 /// How often a watcher that was asked for a sign of life is looked at.
 const BEAT_CHECK: Duration = Duration::from_millis(20);
