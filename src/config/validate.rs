@@ -398,20 +398,22 @@ fn report_overlaps(read: &[Read], problems: &mut Problems<'_>) {
         })
         .collect();
     overlap::check(&sources, &targets, problems);
+    let mut backups = Vec::new();
     for (at, remote) in read.iter().flat_map(|read| &read.remotes) {
         let Some(backup) = &remote.backup else {
             continue;
         };
         match backup.place(&remote.target) {
-            Ok(None) => {}
-            Ok(Some(place)) => {
-                let placed = Placed {
-                    at: *at,
-                    what: &place,
-                };
-                overlap::check_backup(&placed, &sources, &targets, problems);
-            }
+            Ok(place) => backups.extend(place.map(|place| (*at, place))),
             Err(reason) => problems.error(*at, format!("the backup directory {reason}")),
         }
     }
+    let backups: Vec<_> = backups
+        .iter()
+        .map(|(at, place)| Placed {
+            at: *at,
+            what: place,
+        })
+        .collect();
+    overlap::check_backups(&backups, &sources, &targets, problems);
 }
