@@ -66,10 +66,16 @@ fn a_flush_says_no_when_the_time_is_over_and_why_it_makes_no_sense_to_wait() -> 
     asked.ask(&["flush"], 0);
     assert_eq!(asked.differences()?, Vec::<String>::new());
     asked.ask(&["pause"], 0);
-    let started = Instant::now();
-    let said = asked.ask(&["flush"], 1);
-    assert!(said.err.contains("paused"), "{}", said.err);
-    assert!(started.elapsed() < SOON, "it does not wait");
+    for question in ["flush", "verify", "resync"] {
+        let started = Instant::now();
+        let said = asked.ask(&[question], 1);
+        let told = said.err + &said.out;
+        assert!(
+            told.contains("paused: resume it first"),
+            "{question}: {told}"
+        );
+        assert!(started.elapsed() < SOON, "{question} does not wait");
+    }
     asked.ask(&["resume"], 0);
     asked.mirror.finish()
 }
