@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 use crate::bus::{Bus, Said};
 use crate::harness::{AFTER_BACK_OFF, Mirror, SOON, differences, grow, pause, stays, wait_until};
 use crate::isolation::Immutable;
+use crate::rsync_daemon::{Module, write_private};
 use crate::sersync::Sersync;
 
 /// A running mirror on a bus of its own, equal from the start.
@@ -354,6 +355,34 @@ fn a_second_process_cannot_be_the_same_instance() -> io::Result<()> {
     let said = second.log();
     assert!(said.contains("another process is the instance"), "{said}");
     asked.mirror.finish()
+}
+
+#[test]
+fn without_a_file_an_instance_has_the_name_and_the_password_it_is_given() -> io::Result<()> {
+    let asked = Asked {
+        mirror: Mirror::prepare()?,
+        bus: Bus::start()?,
+    };
+    let Asked { mut mirror, bus } = asked;
+    let module = Module::new("kept", &mirror.replica("")).secret("rsync_backup", "oldboy");
+    mirror.daemon.set_modules(&[module])?;
+    let password_file = mirror.at("rsync.password");
+    write_private(&password_file, "oldboy\n")?;
+    let mut command = Sersync::command();
+    command
+        .args(["mirror", "--bus", &bus.address(), "--instance", "other"])
+        .arg("--password-file")
+        .arg(&password_file)
+        .arg(mirror.source(""))
+        .arg(format!(
+            "rsync://rsync_backup@127.0.0.1:{}/kept",
+            mirror.daemon.port()
+        ));
+    mirror.run_by(command)?;
+    mirror.in_sync();
+    let said = bus.ask(&["flush", "other"])?;
+    assert_eq!(said.code, 0, "{said:?}");
+    mirror.finish()
 }
 
 #[test]
