@@ -18,6 +18,12 @@ use super::{Calendar, Config, CrontabConfig, MirrorConfig, Scan, Schedule, Switc
 
 /// `failLog timeToExecute` of the stock file.
 pub(super) const STOCK_RETRY_PERIOD: Duration = Duration::from_secs(60 * 60);
+/// `host hostip` of the stock file, …
+pub(super) const STOCK_HOST_IP: &str = "localhost";
+/// … `host port`, …
+pub(super) const STOCK_HOST_PORT: &str = "8008";
+/// … and `fileSystem xfs`.
+pub(super) const STOCK_XFS: &str = "false";
 /// `crontab schedule` of the stock file.
 const STOCK_SCHEDULE: Duration = Duration::from_secs(600 * 60);
 
@@ -102,13 +108,17 @@ fn what_has_no_effect(head: &HeadXml, problems: &mut Problems<'_>) {
     if let Some(HostXml { host_ip, port }) = &head.host {
         has_no_effect(
             host_ip,
-            "localhost",
+            STOCK_HOST_IP,
             "nothing listens there; control is over D-Bus",
         );
-        has_no_effect(port, "8008", "nothing listens there; control is over D-Bus");
+        has_no_effect(
+            port,
+            STOCK_HOST_PORT,
+            "nothing listens there; control is over D-Bus",
+        );
     }
     if let Some(FileSystemXml { xfs }) = &head.file_system {
-        has_no_effect(xfs, "false", "every file system is read in the same way");
+        has_no_effect(xfs, STOCK_XFS, "every file system is read in the same way");
         xfs.as_ref().map(|xfs| problems.value(xfs, boolean));
     }
     if let Some(version) = head
