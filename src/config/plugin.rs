@@ -5,7 +5,7 @@
 use std::fmt;
 use std::path::{Path, PathBuf};
 
-use regex::bytes::{Regex, RegexBuilder};
+use regex::bytes::Regex;
 
 use super::problem::{At, Problems};
 use super::quote;
@@ -16,6 +16,7 @@ use super::xml::{
     Attribute, CommandParamXml, DestinationXml, HttpXml, PatternsXml, PluginKindXml, PluginXml,
     RefreshCdnXml, SocketXml,
 };
+use crate::filter::dialect::{self, Refused};
 
 /// The name by which `sersync/plugin` and `-m` call a plugin.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -182,33 +183,27 @@ impl Pattern {
 
     /// To be found anywhere in a path.
     fn anywhere(source: &str) -> Result<Self, String> {
-        Self::compile(source, source)
+        Self::compile(source, dialect::translate_anywhere)
     }
 
     /// To match a path as a whole.
     fn whole(source: &str) -> Result<Self, String> {
-        Self::compile(source, &format!(r"\A(?:{source})\z"))
+        Self::compile(source, dialect::translate)
     }
 
-    /// The original compares bytes, and its `.` matches any of them.
-    fn compile(source: &str, expression: &str) -> Result<Self, String> {
+    /// As the original understands it, like the expressions of a filter.
+    fn compile(
+        source: &str,
+        translate: fn(&str) -> Result<String, Refused>,
+    ) -> Result<Self, String> {
         let source = text(source)?;
-        let compiled = RegexBuilder::new(expression)
-            .unicode(false)
-            .dot_matches_new_line(true)
-            .build();
-        compiled
-            .map(|regex| Self {
-                source: source.clone(),
-                regex,
-            })
-            .map_err(|error| {
-                let error = error.to_string();
-                let cause = error.lines().last().unwrap_or_default();
-                let cause = cause.trim_start_matches("error: ");
-                let shown = quote(&source);
-                format!("is no regular expression that can be used, {shown}: {cause}")
-            })
+        let refused = |cause: &dyn fmt::Display| {
+            let shown = quote(&source);
+            format!("is no regular expression that can be used, {shown}: {cause}")
+        };
+        let pattern = translate(&source).map_err(|cause| refused(&cause))?;
+        let regex = dialect::compile(&pattern).map_err(|cause| refused(&cause))?;
+        Ok(Self { source, regex })
     }
 }
 
