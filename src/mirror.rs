@@ -235,6 +235,8 @@ impl MirrorTask {
         let remotes = config.remotes.iter();
         let guards = remotes.map(|remote| Arc::new(shared.guard_of(&config, remote)));
         let guards = guards.collect();
+        let filter = config.filter.as_ref();
+        shared.plugins.refilter(&config.source, filter);
         let task = Self {
             config,
             numbers,
@@ -343,6 +345,8 @@ impl MirrorTask {
         for guard in &self.guards {
             guard.refilter(Arc::clone(&filter));
         }
+        let source = &self.config.source;
+        self.shared.plugins.refilter(source, Some(&filter));
         self.config.filter = Some(filter);
     }
 
