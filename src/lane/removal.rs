@@ -137,17 +137,17 @@ impl Removal {
         self.doomed.len() as u64
     }
 
-    /// What of that is not below another entry that is to be removed.
+    /// The topmost entries on the way to what is to be removed that are taken for missing, in order.
     #[must_use]
     pub fn topmost(&self) -> Vec<RelPath> {
-        let mut topmost: Vec<RelPath> = Vec::new();
-        for path in &self.doomed {
-            // They come in order.
-            if !topmost.last().is_some_and(|last| path.is_within(last)) {
-                topmost.push(path.clone());
-            }
-        }
-        topmost
+        let topmost = self.doomed.iter().map(|path| {
+            let mut above = path.ancestors_below_root();
+            above
+                .find(|dir| self.all.contains(dir))
+                .unwrap_or_else(|| path.clone())
+        });
+        let topmost: BTreeSet<RelPath> = topmost.collect();
+        topmost.into_iter().collect()
     }
 
     /// What is to be removed, in order.
@@ -336,6 +336,7 @@ mod tests {
         let is_here = |dir: &RelPath| *dir == path("a");
         let removal = Removal::pick(found, Some(&filter()), None, is_here);
         assert_eq!(removal.kept, paths(&["a/old"]));
+        assert_eq!(removal.topmost(), [path("a/old")]);
         let runs: Vec<_> = removal
             .runs(Hides::default())
             .map(|run| shown(&run))

@@ -5,7 +5,7 @@ use std::io;
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::symlink;
 use std::path::Path;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use crate::generator::Generator;
 use crate::harness::{AFTER_BACK_OFF, Mirror, SOON, grow, pause, stays, wait_until};
@@ -438,16 +438,16 @@ fn replaced(rules: &str, replace: fn(&Mirror, &str) -> io::Result<()>) -> io::Re
         replace(&mirror, &format!("d{number}"))?;
         pause(Duration::from_millis(rng.u64(0..40))); // interval between two
     }
-    wait_until(SOON, "nothing old is left in what was replaced", || {
-        let stale = |number| {
-            (0..5).any(|below| {
-                mirror
-                    .replica(format!("d{number}/a{below}/old.php"))
-                    .exists()
-            })
-        };
-        !(0..COUNT).any(stale)
-    });
+    let stale = || {
+        let files = (0..COUNT * 5).map(|at| format!("d{}/a{}/old.php", at / 5, at % 5));
+        let files = files.filter(|file| mirror.replica(file).exists());
+        files.collect::<Vec<String>>()
+    };
+    let start = Instant::now();
+    while !stale().is_empty() {
+        assert!(start.elapsed() < SOON, "left: {:?}", stale());
+        pause(Duration::from_millis(50)); // poll
+    }
     mirror.stop();
     Ok(())
 }
