@@ -136,10 +136,10 @@ impl WatchThread {
             }
         } else if flags.contains(ReadFlags::DELETE) {
             self.forget_open(dir, name);
-            self.on_removed(Change::entry(path), switches.delete);
+            self.on_removed(Change::left(path), switches.delete);
         } else if flags.contains(ReadFlags::MOVED_FROM) {
             self.forget_open(dir, name);
-            self.on_removed(Change::entry(path), switches.move_from);
+            self.on_removed(Change::left(path), switches.move_from);
         }
     }
 
