@@ -55,6 +55,15 @@ impl Change {
         }
     }
 
+    /// What had this name and was no directory has left it; what has it by the time that somebody looks may be one.
+    #[must_use]
+    pub fn left(path: RelPath) -> Self {
+        Self {
+            extent: Extent::Name,
+            ..Self::entry(path)
+        }
+    }
+
     /// The entry and everything that is or was below it may differ.
     #[must_use]
     pub fn subtree(path: RelPath) -> Self {
@@ -73,6 +82,9 @@ impl Change {
 pub enum Extent {
     /// The entry alone.
     Entry,
+    /// The entry, and if it is a directory by now, also everything below it: something else has had its name. While that
+    /// came and went, a run may have found nothing to do for the directory before, which still stands at the receiver.
+    Name,
     /// The entry and everything below it, also what is only at the receiver.
     Subtree,
 }
