@@ -41,7 +41,7 @@ fn differences(mirror: &Mirror) -> io::Result<Vec<String>> {
 #[track_caller]
 fn wait_until_as_it_should_be(mirror: &Mirror, within: Duration) {
     let mut last = Vec::new();
-    let start = std::time::Instant::now();
+    let start = Instant::now();
     loop {
         let found = differences(mirror).expect("both trees can be read");
         if found.is_empty() {
@@ -362,7 +362,7 @@ fn random_operations_end_as_the_rule_says(
     })?;
     let read =
         |name| Ok::<_, io::Error>(Tree::read(&mirror.at(name))?.without(is_excluded_at_random));
-    let start = std::time::Instant::now();
+    let start = Instant::now();
     loop {
         let found = read("source")?.differences(&read("replica")?)?;
         if found.is_empty() {
