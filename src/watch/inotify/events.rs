@@ -163,7 +163,13 @@ impl WatchThread {
         }
         if flags.contains(ReadFlags::CREATE) {
             if switches.create_folder {
-                self.changes.push(Change::entry(path));
+                // What is no directory and excluded comes and goes under its name without a word.
+                let change = if self.is_excluded(&path, Kind::Other) {
+                    Change::left(path)
+                } else {
+                    Change::entry(path)
+                };
+                self.changes.push(change);
             }
             let node = self.tree.child_or_new(dir, &event.name);
             self.walk_new(root, node, Tell::Entries);
