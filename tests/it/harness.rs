@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, ExitStatus};
 use std::time::{Duration, Instant};
 
+use rustix::process::Signal;
 use tempfile::TempDir;
 
 use crate::confxml::{Confxml, Remote};
@@ -231,6 +232,17 @@ impl Mirror {
     /// Where sersync's log goes.
     pub fn log_file(&self) -> PathBuf {
         self.at("sersync.log")
+    }
+
+    /// Has the running process read the configuration again.
+    #[track_caller]
+    pub fn reload(&mut self) -> io::Result<()> {
+        let reloads = |log: &str| log.matches("new configuration is in force").count();
+        let before = reloads(&self.log());
+        self.config.write()?;
+        self.sersync().signal(Signal::HUP);
+        wait_until(SOON, "it is read", || reloads(&self.log()) > before);
+        Ok(())
     }
 
     /// Waits until source and replica are equal, and asserts that sersync is alive.

@@ -32,16 +32,6 @@ fn keeps(mirror: &mut Mirror, tree: &str, names: usize) {
     assert!(mirror.sersync().is_running());
 }
 
-/// Has the running process read the configuration again.
-fn reload(mirror: &mut Mirror) -> io::Result<()> {
-    let reloads = |log: &str| log.matches("new configuration is in force").count();
-    let before = reloads(&mirror.log());
-    mirror.config.write()?;
-    mirror.sersync().signal(Signal::HUP);
-    wait_until(SOON, "it is read", || reloads(&mirror.log()) > before);
-    Ok(())
-}
-
 /// A disk at a place in the source, with files on it.
 fn disk_at(mirror: &Mirror, place: &str) -> io::Result<Option<Disk>> {
     let disk = Disk::new(mirror, "disk", mirror.source(place))?;
@@ -62,7 +52,7 @@ fn a_volume_that_a_reload_uncovers_is_guarded_from_then_on() -> io::Result<()> {
     mirror.run()?;
     mirror.is_known();
     mirror.config.rules = "<exclude pattern=\"*.tmp\"/>".into();
-    reload(&mut mirror)?;
+    mirror.reload()?;
     mirror.in_sync();
     let names = size(&mirror.replica("vol"));
     assert!(names > 10);
@@ -204,7 +194,7 @@ fn without_a_state_directory_a_reload_forgets_nothing() -> io::Result<()> {
     assert!(disk.unbind(true));
     mirror.sersync().wait_for_problem(&["vol", "not mounted"]);
     mirror.config.params = "-az".into();
-    reload(&mut mirror)?;
+    mirror.reload()?;
     fs::write(mirror.source("later"), "content")?;
     wait_until(SOON, "it goes on", || mirror.replica("later").exists());
     keeps(&mut mirror, "vol", names);

@@ -11,7 +11,6 @@ use std::time::Duration;
 
 use proptest::prelude::*;
 use proptest::test_runner::{Config, TestRunner};
-use rustix::process::Signal;
 use sersync::filter::{Filter, Kind, Rule};
 use sersync::path::RelPath;
 use sersync::rsync::rules::DIRECTORIES_ALONE;
@@ -35,16 +34,6 @@ fn make(root: &Path, files: &[&str]) -> io::Result<()> {
         fs::create_dir_all(file.parent().expect("it is in a directory"))?;
         fs::write(file, "as it was\n")?;
     }
-    Ok(())
-}
-
-/// Has the running process read the configuration again.
-fn reload(mirror: &mut Mirror) -> io::Result<()> {
-    let reloads = |log: &str| log.matches("new configuration is in force").count();
-    let before = reloads(&mirror.log());
-    mirror.config.write()?;
-    mirror.sersync().signal(Signal::HUP);
-    wait_until(SOON, "it is read", || reloads(&mirror.log()) > before);
     Ok(())
 }
 
@@ -363,12 +352,12 @@ fn random_operations_while_the_rules_are_read_again() -> io::Result<()> {
     random_operations_end_as_the_patterns_say(33, "-a", |mirror| {
         let other = "<exclude pattern=\"*4\"/><exclude pattern=\"*5/\"/>";
         mirror.config.rules = format!("{TWOS}{other}");
-        reload(mirror)?;
+        mirror.reload()?;
         pause(Duration::from_millis(100)); // interval between two reloads
         mirror.config.rules = format!("<exclude pattern=\"*6/\"/>{TWOS}");
-        reload(mirror)?;
+        mirror.reload()?;
         mirror.config.rules = TWOS.into();
-        reload(mirror)
+        mirror.reload()
     })
 }
 
@@ -419,7 +408,7 @@ fn a_reload_sends_what_the_rules_uncover_and_compares_nothing_else() -> io::Resu
     // What a comparison of everything would remove.
     make(&mirror.at("replica"), &["stray", "plain/stray"])?;
     mirror.config.rules = "<exclude pattern=\"*.o\"/><exclude pattern=\"/plain/\"/>".into();
-    reload(&mut mirror)?;
+    mirror.reload()?;
     wait_until(SOON, "what was hidden arrives", || {
         has(&mirror, "hidden/d00002/f0019")
     });
@@ -440,7 +429,7 @@ fn a_reload_sends_what_the_rules_uncover_and_compares_nothing_else() -> io::Resu
         },
     );
     mirror.config.rules = "<exclude pattern=\"/plain/\"/>".into();
-    reload(&mut mirror)?;
+    mirror.reload()?;
     wait_until(SOON, "a file that was hidden arrives", || {
         has(&mirror, "a.o")
     });
@@ -460,7 +449,7 @@ fn a_rule_that_comes_by_a_reload_protects_at_once() -> io::Result<()> {
         has(&mirror, "d/a") && has(&mirror, "d/b")
     });
     mirror.config.rules = "<exclude pattern=\"/d/a\"/>".into();
-    reload(&mut mirror)?;
+    mirror.reload()?;
     fs::remove_dir_all(mirror.source("d"))?;
     wait_until(SOON, "what is not excluded goes", || !has(&mirror, "d/b"));
     stays(A_WHILE, "what is excluded stays", || has(&mirror, "d/a"));
