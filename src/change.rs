@@ -13,8 +13,8 @@ pub struct Change {
     /// tells it of a second write of the same size within the second of the first: such paths are sent with
     /// `--ignore-times`.
     pub written: bool,
-    /// The inode of a file that had several names when the watcher looked: what is done through this name shows under
-    /// the others, even if this one is gone before anybody acts on it.
+    /// The inode of a file that had several names when somebody looked: what is done through this name shows under the
+    /// others, even if this one is gone before anybody acts on it, and wherever they are.
     pub linked: Option<u64>,
     /// Where some removals are to be carried out and others not: whether this is one that is, and the entry has not
     /// come back since.

@@ -5,9 +5,10 @@
 //! - A path that changes again and again is due at once the first time, then at growing intervals, and always once
 //!   more when it has come to rest.
 //!
-//! Two things are not subsumed: an entry that was [`written`](Change::written) keeps its own place below a dirty
-//! subtree, since a recursive run compares times in seconds and could take two writes for one; and one whose removal
-//! is to be carried out where others are not ([`removed`](Change::removed)).
+//! Three things are not subsumed: an entry that was [`written`](Change::written) keeps its own place below a dirty
+//! subtree, since a recursive run compares times in seconds and could take two writes for one; so does a name of a file
+//! with [several](Change::linked), since the others may be elsewhere; and one whose removal is to be carried out where
+//! others are not ([`removed`](Change::removed)).
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 use std::time::{Duration, Instant};
@@ -53,6 +54,8 @@ pub struct DirtyPath {
     pub extent: Extent,
     /// See [`Change::written`].
     pub written: bool,
+    /// See [`Change::linked`].
+    pub linked: bool,
     /// When it first differed.
     pub since: Instant,
     /// How often it had changed by the time it was sent, without a change that says so.
@@ -69,6 +72,7 @@ impl DirtyPath {
             path,
             extent,
             written: false,
+            linked: false,
             since: Instant::now(),
             tries: 0,
             removed: false,
@@ -80,6 +84,7 @@ impl DirtyPath {
 struct Entry {
     extent: Extent,
     written: bool,
+    linked: bool,
     removed: bool,
     route: Route,
     since: Instant,
@@ -172,6 +177,7 @@ impl DirtySet {
             path: path.clone(),
             extent: entry.extent,
             written: entry.written,
+            linked: entry.linked,
             since: entry.since,
             tries: entry.tries,
             removed: true,
@@ -185,6 +191,7 @@ impl DirtySet {
             path: change.path,
             extent: change.extent,
             written: change.written,
+            linked: change.linked.is_some(),
             since: now,
             tries: 0,
             removed: change.removed,
@@ -252,6 +259,7 @@ impl DirtySet {
             let Entry {
                 extent,
                 written,
+                linked,
                 removed,
                 since,
                 tries,
@@ -261,6 +269,7 @@ impl DirtySet {
                 path,
                 extent,
                 written,
+                linked,
                 since,
                 tries,
                 removed,
@@ -309,11 +318,13 @@ impl DirtySet {
             path,
             extent,
             mut written,
+            mut linked,
             mut since,
             mut tries,
             mut removed,
         } = dirty;
         if !written
+            && !linked
             && !removed
             && let Some(above) = self.subtree_above(&path)
         {
@@ -325,6 +336,7 @@ impl DirtySet {
             // then removed is still sent as written if another takes its place, which costs nothing.
             extent = extent.max(old.extent);
             written |= old.written;
+            linked |= old.linked;
             removed = old.removed;
             since = since.min(old.since);
             // A change that has come since says why it was not yet as it was sent.
@@ -352,6 +364,7 @@ impl DirtySet {
             Entry {
                 extent,
                 written,
+                linked,
                 removed,
                 route,
                 since,
@@ -422,7 +435,7 @@ impl DirtySet {
             .range(path..)
             .skip_while(|(other, _)| *other == path)
             .take_while(|(other, _)| other.is_within(path))
-            .filter(|(_, entry)| !entry.written && !entry.removed)
+            .filter(|(_, entry)| !entry.written && !entry.linked && !entry.removed)
             .map(|(other, _)| other.clone())
             .collect();
         below
@@ -460,7 +473,10 @@ impl DirtySet {
             })
             .unwrap_or(0);
         for (path, entry) in fold {
-            let (path, extent) = if path.depth() > depth {
+            let (path, extent) = if entry.linked {
+                // Its other names may be anywhere.
+                (RelPath::root(), Extent::Subtree)
+            } else if path.depth() > depth {
                 (path.truncated(depth), Extent::Subtree)
             } else {
                 (path, entry.extent)
@@ -470,6 +486,7 @@ impl DirtySet {
                 path,
                 extent,
                 written: false,
+                linked: false,
                 since,
                 tries: 0,
                 removed: false,
@@ -479,6 +496,7 @@ impl DirtySet {
         for (path, entry) in keep {
             let Entry {
                 extent,
+                linked,
                 removed,
                 since,
                 tries,
@@ -488,6 +506,7 @@ impl DirtySet {
                 path,
                 extent,
                 written: true,
+                linked,
                 since,
                 tries,
                 removed,

@@ -211,6 +211,8 @@ impl FailQueue {
                 extent: failed.extent,
                 // Whether the file at the receiver is whole is not known.
                 written: failed.extent != Extent::Subtree,
+                // Being sent as written, its other names are looked for anyway.
+                linked: false,
                 since: failed.first,
                 // A tree goes alone, so that the others it failed with do not fail again for it.
                 tries: 1,

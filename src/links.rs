@@ -7,19 +7,24 @@
 
 use std::collections::{BTreeSet, HashMap};
 use std::os::fd::AsFd;
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use rustix::fs::{Dir, FileType, OFlags, Stat};
 
+use crate::change::{Change, Extent};
 use crate::path::{Identity, RelPath, SourceRoot, look};
 
 /// Names kept at the most: some 200 MB. Past it all are forgotten, and found again as they are needed.
 const MOST_NAMES: usize = 1_000_000;
+/// How many files are remembered that a name stood for before: more than any tool gives one name between two batches.
+const MOST_FORMERS: usize = 16;
 
 /// Shared by the lanes of one mirror.
 #[derive(Debug, Default)]
 pub struct LinkIndex {
     known: Mutex<Known>,
+    /// Held for the length of a walk, during which the index can be asked.
+    walking: Mutex<()>,
 }
 
 #[derive(Debug, Default)]
@@ -28,12 +33,16 @@ struct Known {
     /// The file each name stood for when it was last seen; kept when it no longer does, for the lanes that have yet to
     /// hear of it.
     inodes: HashMap<RelPath, u64>,
+    /// Those it stood for before, latest last.
+    formers: HashMap<RelPath, Vec<u64>>,
     /// Files with names that a walk did not find.
     partly_outside: HashMap<u64, Searched>,
     /// Files that a walk is to take in even if they have only one name left.
     wanted: BTreeSet<u64>,
     /// Those that a walk has looked for.
     searched: BTreeSet<u64>,
+    /// How many trees have come in: what a walk did not find may be in one that came meanwhile.
+    trees: u64,
 }
 
 /// What a walk found of a file's names.
@@ -86,21 +95,24 @@ impl LinkIndex {
         stat: &Stat,
         walked: &mut bool,
     ) -> OtherNames {
-        let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
-        known.add(stat.st_ino, path.clone());
         let identity = Identity::of(stat);
         let all = usize::try_from(stat.st_nlink).unwrap_or(usize::MAX);
+        let mut known = self.known();
+        known.add(stat.st_ino, path.clone());
+        let trees = known.trees;
         let mut names = known.verified(root, identity);
         let mut complete = names.len() >= all
             || known.partly_outside.get(&stat.st_ino) == Some(&Searched::twice(all, names.len()));
         if !complete {
             if !std::mem::replace(walked, true) {
-                known.walk(root);
+                drop(known);
+                self.search(root);
+                known = self.known();
             }
             names = known.verified(root, identity);
             complete = names.len() >= all;
         }
-        if !complete {
+        if !complete && known.trees == trees {
             let once = Searched::once(all, names.len());
             complete = known.partly_outside.get(&stat.st_ino) == Some(&once);
             let now = if complete {
@@ -114,42 +126,80 @@ impl LinkIndex {
         OtherNames { names, complete }
     }
 
-    /// The names of the file that `path` stood for before it was removed or given to another (`inode` now): what was
-    /// written through it shows under these. `None` until a [`search`](Self::search) has looked for them.
+    /// The names of the files that `path` stood for before it was removed or given to another (`inode` now): what was
+    /// done through it shows under these. `None` until a [`search`](Self::search) has looked for them. Blocks on the
+    /// file system.
     #[must_use]
-    pub fn left_behind(&self, path: &RelPath, inode: Option<u64>) -> Option<Vec<RelPath>> {
-        let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
-        let former = known.inodes.get(path).copied();
-        let Some(former) = former.filter(|former| Some(*former) != inode) else {
-            return Some(Vec::new());
-        };
-        let names = known.others(former, path);
-        if names.is_empty() && !known.searched.contains(&former) {
-            known.wanted.insert(former);
-            return None;
+    pub fn left_behind(
+        &self,
+        root: &SourceRoot,
+        path: &RelPath,
+        inode: Option<u64>,
+    ) -> Option<Vec<RelPath>> {
+        let mut known = self.known();
+        let mut left = Vec::new();
+        let mut is_searched = true;
+        for former in known.stood_for(path) {
+            if Some(former) == inode {
+                continue;
+            }
+            // A directory that was renamed took the names below it along, unseen: those that are known may be none.
+            let names = known.still(former, |name| stands_for(root, name, former));
+            if names.is_empty() && !known.searched.contains(&former) {
+                known.wanted.insert(former);
+                is_searched = false;
+            } else if names.is_empty() {
+                known.forget_former(path, former);
+            }
+            left.extend(names.into_iter().filter(|name| name != path));
         }
-        Some(names)
+        is_searched.then_some(left)
     }
 
     /// Looks for all names that were asked for and not known. Blocks on the file system.
     pub fn search(&self, root: &SourceRoot) {
-        let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
-        known.walk(root);
+        // Of two lanes that walk at once, the second finds what the first has found and more.
+        let _walking = self.walking.lock().unwrap_or_else(PoisonError::into_inner);
+        let (mut wanted, trees) = {
+            let known = self.known();
+            (known.wanted.clone(), known.trees)
+        };
+        let found = walk(root, &wanted);
+        let mut known = self.known();
+        for (inode, path) in found {
+            known.add(inode, path);
+        }
+        known.wanted.retain(|inode| !wanted.contains(inode));
+        if known.trees == trees {
+            known.searched.append(&mut wanted);
+        }
     }
 
-    /// Somebody saw that the file at `path` has several names.
-    pub fn note(&self, path: &RelPath, inode: u64) {
-        self.known
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .add(inode, path.clone());
+    /// Somebody saw what changed: which of it belongs to files with several names is remembered, and marked.
+    pub fn note(&self, changes: &mut [Change]) {
+        let mut known = self.known();
+        for change in changes {
+            match change.linked {
+                Some(inode) => known.add(inode, change.path.clone()),
+                // That it is gone is no change of the file it was.
+                None if change.extent == Extent::Entry => {
+                    change.linked = known.inodes.get(&change.path).copied();
+                }
+                None => {}
+            }
+        }
     }
 
     /// A tree came into the source: names that were outside may be in it.
     pub fn on_tree_changed(&self) {
-        let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut known = self.known();
         known.partly_outside.clear();
         known.searched.clear();
+        known.trees += 1;
+    }
+
+    fn known(&self) -> MutexGuard<'_, Known> {
+        self.known.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -157,6 +207,7 @@ impl Known {
     fn add(&mut self, inode: u64, path: RelPath) {
         if self.inodes.len() >= MOST_NAMES {
             self.inodes.clear();
+            self.formers.clear();
             self.names.clear();
             self.searched.clear();
         }
@@ -164,13 +215,33 @@ impl Known {
             && former != inode
         {
             self.remove(former, &path);
+            let formers = self.formers.entry(path.clone()).or_default();
+            formers.retain(|known| *known != former && *known != inode);
+            if formers.len() >= MOST_FORMERS {
+                formers.remove(0);
+            }
+            formers.push(former);
         }
         self.names.entry(inode).or_default().insert(path);
     }
 
-    fn others(&self, inode: u64, path: &RelPath) -> Vec<RelPath> {
-        let names = self.names.get(&inode).into_iter().flatten();
-        names.filter(|name| *name != path).cloned().collect()
+    /// The files that a name stands for as far as is known, or has stood for.
+    fn stood_for(&self, path: &RelPath) -> Vec<u64> {
+        let formers = self.formers.get(path).into_iter().flatten();
+        formers.chain(self.inodes.get(path)).copied().collect()
+    }
+
+    /// The name stood for a file that nothing stands for any more.
+    fn forget_former(&mut self, path: &RelPath, former: u64) {
+        if let Some(formers) = self.formers.get_mut(path) {
+            formers.retain(|known| *known != former);
+            if formers.is_empty() {
+                self.formers.remove(path);
+            }
+        }
+        if self.inodes.get(path) == Some(&former) {
+            self.inodes.remove(path);
+        }
     }
 
     fn remove(&mut self, inode: u64, path: &RelPath) {
@@ -182,61 +253,61 @@ impl Known {
         }
     }
 
-    /// The known names that still stand for this file; the others are dropped.
     fn verified(&mut self, root: &SourceRoot, identity: Identity) -> Vec<RelPath> {
-        let names = self
-            .names
-            .get(&identity.inode)
-            .into_iter()
-            .flatten()
-            .cloned();
-        let (still, gone): (Vec<_>, Vec<_>) =
-            names.partition(|name| still_names(root, name, identity));
+        self.still(identity.inode, |name| {
+            stat_below(root, name).is_some_and(|stat| Identity::of(&stat) == identity)
+        })
+    }
+
+    /// The known names that still stand for this file; the others are dropped.
+    fn still(&mut self, inode: u64, stands: impl Fn(&RelPath) -> bool) -> Vec<RelPath> {
+        let names = self.names.get(&inode).into_iter().flatten().cloned();
+        let (still, gone): (Vec<_>, Vec<_>) = names.partition(stands);
         for name in gone {
-            self.remove(identity.inode, &name);
+            self.remove(inode, &name);
         }
         still
     }
-
-    /// Takes in every file with several names, and the wanted ones even if they have only one left.
-    fn walk(&mut self, root: &SourceRoot) {
-        self.names.clear();
-        let mut pending = vec![RelPath::root()];
-        while let Some(dir) = pending.pop() {
-            // What cannot be read now is found when it changes again; a walk is an aid, not a promise.
-            let Ok(fd) = root.open_dir(&dir, OFlags::RDONLY) else {
-                continue;
-            };
-            let Ok(entries) = Dir::read_from(&fd) else {
-                continue;
-            };
-            for entry in entries.flatten() {
-                let name = entry.file_name().to_bytes();
-                match entry.file_type() {
-                    FileType::Directory if name != b"." && name != b".." => {
-                        pending.push(dir.join(name));
-                    }
-                    FileType::RegularFile | FileType::Unknown => {
-                        if let Ok(stat) = look(fd.as_fd(), name)
-                            && (stat.st_nlink > 1 || self.wanted.contains(&stat.st_ino))
-                            && FileType::from_raw_mode(stat.st_mode) == FileType::RegularFile
-                        {
-                            self.add(stat.st_ino, dir.join(name));
-                        }
-                    }
-                    _ => {}
-                }
-            }
-        }
-        self.searched.append(&mut self.wanted);
-    }
 }
 
-fn still_names(root: &SourceRoot, path: &RelPath, identity: Identity) -> bool {
-    let Some(parent) = path.parent() else {
-        return false;
-    };
-    root.open_dir(&parent, OFlags::PATH)
-        .and_then(|fd| look(fd.as_fd(), path.name()))
-        .is_ok_and(|stat| Identity::of(&stat) == identity)
+/// Every file with several names, and the wanted ones even if they have only one left.
+fn walk(root: &SourceRoot, wanted: &BTreeSet<u64>) -> Vec<(u64, RelPath)> {
+    let mut found = Vec::new();
+    let mut pending = vec![RelPath::root()];
+    while let Some(dir) = pending.pop() {
+        // What cannot be read now is found when it changes again; a walk is an aid, not a promise.
+        let Ok(fd) = root.open_dir(&dir, OFlags::RDONLY) else {
+            continue;
+        };
+        let Ok(entries) = Dir::read_from(&fd) else {
+            continue;
+        };
+        for entry in entries.flatten() {
+            let name = entry.file_name().to_bytes();
+            match entry.file_type() {
+                FileType::Directory if name != b"." && name != b".." => {
+                    pending.push(dir.join(name));
+                }
+                FileType::RegularFile | FileType::Unknown => {
+                    if let Ok(stat) = look(fd.as_fd(), name)
+                        && (stat.st_nlink > 1 || wanted.contains(&stat.st_ino))
+                        && FileType::from_raw_mode(stat.st_mode) == FileType::RegularFile
+                    {
+                        found.push((stat.st_ino, dir.join(name)));
+                    }
+                }
+                _ => {}
+            }
+        }
+    }
+    found
+}
+
+fn stands_for(root: &SourceRoot, path: &RelPath, inode: u64) -> bool {
+    stat_below(root, path).is_some_and(|stat| stat.st_ino == inode)
+}
+
+fn stat_below(root: &SourceRoot, path: &RelPath) -> Option<Stat> {
+    let parent = root.open_dir(&path.parent()?, OFlags::PATH).ok()?;
+    look(parent.as_fd(), path.name()).ok()
 }

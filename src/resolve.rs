@@ -216,12 +216,15 @@ impl Resolver<'_> {
 
     /// What was done through a name that is another file's now, or nobody's, shows under that file's other names.
     fn follow_former(&mut self, dirty: &DirtyPath, stat: Option<&Stat>) {
+        if !dirty.written && !dirty.linked {
+            return;
+        }
         // Each name asks once, so this comes to an end.
         if !self.followed.insert(dirty.path.clone()) {
             return;
         }
         let inode = stat.map(|stat| stat.st_ino);
-        match self.links.left_behind(&dirty.path, inode) {
+        match self.links.left_behind(self.root, &dirty.path, inode) {
             Some(names) => self.left_behind(dirty, names),
             None => self.unknown.push((dirty.clone(), inode)),
         }
@@ -244,7 +247,7 @@ impl Resolver<'_> {
             self.links.search(self.root);
         }
         for (dirty, inode) in std::mem::take(&mut self.unknown) {
-            match self.links.left_behind(&dirty.path, inode) {
+            match self.links.left_behind(self.root, &dirty.path, inode) {
                 Some(names) => self.left_behind(&dirty, names),
                 None => self.resolved.partly_known.push(dirty),
             }
@@ -386,6 +389,7 @@ impl Resolver<'_> {
                 let DirtyPath { written, since, .. } = dirty;
                 let other = DirtyPath {
                     written,
+                    linked: true,
                     since,
                     ..DirtyPath::now(path, Extent::Entry)
                 };

@@ -47,6 +47,24 @@ fn the_last_word_says_whether_a_removal_is_to_be_carried_out() {
 }
 
 #[test]
+fn a_name_of_a_file_with_several_keeps_its_place_or_all_is_compared() {
+    let now = Instant::now();
+    let linked = |name: &str| Change {
+        linked: Some(7),
+        ..Change::entry(path(name))
+    };
+    let mut set = DirtySet::new(8);
+    set.insert(linked("d/early"), now);
+    set.insert(Change::subtree(path("d")), now);
+    set.insert(linked("d/late"), now);
+    assert_eq!(names(&take_all(&mut set, now)), ["d", "d/early", "d/late"]);
+    for number in 0..9 {
+        set.insert(linked(&format!("d/e/{number}")), now);
+    }
+    assert!(set.is_everything(), "the other names may be anywhere");
+}
+
+#[test]
 fn a_subtree_subsumes_its_paths_but_not_what_was_written() {
     let now = Instant::now();
     let mut set = DirtySet::new(LIMIT);
@@ -164,7 +182,7 @@ fn a_route_is_forgotten_when_the_path_changes_again() {
 
 #[derive(Debug, Clone)]
 enum Step {
-    Insert(RelPath, bool, bool),
+    Insert(RelPath, Option<u64>, bool, bool),
     Take(usize),
     PutBack,
     Pass(u64),
@@ -176,8 +194,8 @@ fn a_path() -> impl Strategy<Value = RelPath> {
 
 fn a_step() -> impl Strategy<Value = Step> {
     prop_oneof![
-        6 => (a_path(), any::<bool>(), prop::bool::weighted(0.2))
-            .prop_map(|(path, written, subtree)| Step::Insert(path, written, subtree)),
+        6 => (a_path(), prop::option::weighted(0.2, Just(7)), any::<bool>(), prop::bool::weighted(0.2))
+            .prop_map(|(path, linked, written, subtree)| Step::Insert(path, linked, written, subtree)),
         1 => (0..20_usize).prop_map(Step::Take),
         1 => Just(Step::PutBack),
         1 => (0..2_000_u64).prop_map(Step::Pass),
@@ -185,7 +203,11 @@ fn a_step() -> impl Strategy<Value = Step> {
 }
 
 /// Whether `dirty` makes good what was said of `path`.
-fn covers(dirty: &DirtyPath, path: &RelPath, extent: Extent) -> bool {
+fn covers(dirty: &DirtyPath, path: &RelPath, extent: Extent, linked: bool) -> bool {
+    let is_everything = dirty.path.is_root() && dirty.extent == Extent::Subtree;
+    if linked && !is_everything {
+        return dirty.linked && dirty.path == *path && extent <= dirty.extent;
+    }
     match dirty.extent {
         Extent::Subtree => path.is_within(&dirty.path),
         Extent::Entry | Extent::Name => extent <= dirty.extent && dirty.path == *path,
@@ -200,34 +222,36 @@ proptest! {
     ) {
         let mut now = Instant::now();
         let mut set = DirtySet::new(limit);
-        let mut owed: Vec<(RelPath, Extent, Instant)> = Vec::new();
+        let mut owed: Vec<(RelPath, Extent, bool, Instant)> = Vec::new();
         let mut last: Vec<DirtyPath> = Vec::new();
         for step in steps {
             match step {
-                Step::Insert(path, written, subtree) => {
+                Step::Insert(path, linked, written, subtree) => {
                     let extent = if subtree { Extent::Subtree } else { Extent::Entry };
-                    set.insert(Change { path: path.clone(), extent, written, linked: None, removed: false }, now);
-                    owed.push((path, extent, now));
+                    set.insert(Change { path: path.clone(), extent, written, linked, removed: false }, now);
+                    owed.push((path, extent, linked.is_some(), now));
                 }
                 Step::Take(most) => {
                     last = set.take(Route::Path, most, now, |_| false);
-                    owed.retain(|(path, extent, _)| !last.iter().any(|d| covers(d, path, *extent)));
+                    owed.retain(|(path, extent, linked, _)| {
+                        !last.iter().any(|d| covers(d, path, *extent, *linked))
+                    });
                 }
                 Step::PutBack => for dirty in std::mem::take(&mut last) {
-                    owed.push((dirty.path.clone(), dirty.extent, dirty.since));
+                    owed.push((dirty.path.clone(), dirty.extent, dirty.linked, dirty.since));
                     set.put_back(dirty, Route::Path);
                 },
                 Step::Pass(millis) => now += Duration::from_millis(millis),
             }
             prop_assert!(set.len() <= limit.max(1), "{} entries", set.len());
             prop_assert_eq!(set.is_empty(), set.oldest().is_none());
-            let oldest = owed.iter().map(|(_, _, since)| *since).min();
+            let oldest = owed.iter().map(|(_, _, _, since)| *since).min();
             prop_assert!(oldest.is_none_or(|oldest| set.oldest().is_some_and(|at| at <= oldest)));
         }
         let end = now + LONGEST_BOUND;
         let taken = set.take(Route::Path, usize::MAX, end, |_| false);
-        for (path, extent, _) in owed {
-            prop_assert!(taken.iter().any(|d| covers(d, &path, extent)), "lost {path:?}");
+        for (path, extent, linked, _) in owed {
+            prop_assert!(taken.iter().any(|d| covers(d, &path, extent, linked)), "lost {path:?}");
         }
         prop_assert!(set.is_empty() && set.next_due().is_none());
     }

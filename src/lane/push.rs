@@ -13,6 +13,7 @@ use super::{End, News, Report};
 use crate::change::Extent;
 use crate::control::counted;
 use crate::dirty::{DirtyPath, TREE_RETRY};
+use crate::path::RelPath;
 
 /// rsync's words for a directory that is only at the receiver, and in which an excluded file keeps its place.
 const KEPT: &str = "cannot delete non-empty directory";
@@ -143,11 +144,7 @@ impl Push {
 /// The batch of a push.
 pub fn batch(now: Instant) -> Vec<DirtyPath> {
     vec![DirtyPath {
-        path: crate::path::RelPath::root(),
-        extent: Extent::Subtree,
-        written: false,
         since: now,
-        tries: 0,
-        removed: false,
+        ..DirtyPath::now(RelPath::root(), Extent::Subtree)
     }]
 }

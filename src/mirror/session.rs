@@ -298,13 +298,11 @@ impl<'a> Session<'a> {
     /// `false` when the source is gone.
     async fn on_event(&mut self, event: WatchEvent) -> bool {
         match event {
-            WatchEvent::Changes(changes) => {
+            WatchEvent::Changes(mut changes) => {
                 self.was_filled = true;
+                self.links.note(&mut changes);
                 for change in &changes {
                     trace!("{change:?}");
-                    if let Some(inode) = change.linked {
-                        self.links.note(&change.path, inode);
-                    }
                 }
                 if let Some(witness) = &self.witness {
                     witness.on_changes(&changes);

@@ -131,6 +131,24 @@ struct Move {
     stirred: bool,
 }
 
+/// A file got this name in a drain, or was changed through it.
+struct Named {
+    /// Whether nothing more is to be waited for.
+    settled: bool,
+    /// See [`Change::written`].
+    written: bool,
+}
+
+impl Named {
+    /// It was changed through a name that it may have had before.
+    fn changed(written: bool) -> Self {
+        Self {
+            settled: true,
+            written,
+        }
+    }
+}
+
 #[derive(Default)]
 struct Overflow {
     /// When to walk again.
@@ -155,8 +173,8 @@ struct WatchThread {
     moves: HashMap<u32, Move>,
     /// Directories whose name another has now, by that name: half of an exchange, or gone.
     displaced: HashMap<(NodeId, Box<[u8]>), Move>,
-    /// Names that files got in this drain, and whether nothing more is to be waited for.
-    named: HashMap<(NodeId, Box<[u8]>), bool>,
+    /// Names of files to be looked at when this drain is read.
+    named: HashMap<(NodeId, Box<[u8]>), Named>,
     changes: Vec<Change>,
     /// Events read during a walk.
     backlog: VecDeque<Event>,

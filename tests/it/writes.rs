@@ -219,6 +219,68 @@ fn a_write_through_a_known_name_that_is_replaced_at_once_reaches_the_other_names
     mirror.finish()
 }
 
+/// Makes `directory/one` and `two` one file, which the mirror knows, and does something while the process hangs: all of
+/// it is read at once.
+fn while_it_hangs(change: fn(&mut Mirror) -> io::Result<()>) -> io::Result<()> {
+    let mut mirror = Mirror::start()?;
+    fs::create_dir(mirror.source("directory"))?;
+    fs::write(mirror.source("directory/one"), "before")?;
+    fs::hard_link(mirror.source("directory/one"), mirror.source("two"))?;
+    fs::write(mirror.source("two"), "written through the second name")?;
+    mirror.in_sync();
+    pause(Duration::from_secs(3)); // what was just sent is looked at again, which would hide a mistake
+    mirror.sersync().signal(Signal::STOP);
+    change(&mut mirror)?;
+    mirror.sersync().signal(Signal::CONT);
+    mirror.in_sync();
+    mirror.finish()
+}
+
+fn set_an_old_time(path: &Path) -> io::Result<()> {
+    let time = SystemTime::UNIX_EPOCH + Duration::from_secs(1_000_000_000);
+    File::open(path)?.set_times(FileTimes::new().set_modified(time))
+}
+
+#[test]
+fn a_time_set_in_a_directory_that_was_just_renamed_reaches_the_names_elsewhere() -> io::Result<()> {
+    while_it_hangs(|mirror| {
+        fs::rename(mirror.source("directory"), mirror.source("renamed"))?;
+        set_an_old_time(&mirror.source("renamed/one"))
+    })
+}
+
+#[test]
+fn a_time_set_in_a_directory_that_is_then_removed_reaches_the_names_elsewhere() -> io::Result<()> {
+    while_it_hangs(|mirror| {
+        set_an_old_time(&mirror.source("directory/one"))?;
+        fs::remove_dir_all(mirror.source("directory"))
+    })
+}
+
+#[test]
+fn a_time_set_through_a_name_that_another_file_with_several_gets_reaches_the_names_elsewhere()
+-> io::Result<()> {
+    while_it_hangs(|mirror| {
+        set_an_old_time(&mirror.source("two"))?;
+        fs::write(mirror.source("three"), "another file")?;
+        fs::hard_link(mirror.source("three"), mirror.source("four"))?;
+        fs::rename(mirror.source("three"), mirror.source("two"))
+    })
+}
+
+#[test]
+fn a_time_set_through_a_name_that_is_then_removed_reaches_a_name_in_a_renamed_directory()
+-> io::Result<()> {
+    while_it_hangs(|mirror| {
+        mirror.sersync().signal(Signal::CONT);
+        fs::rename(mirror.source("directory"), mirror.source("renamed"))?;
+        mirror.in_sync();
+        mirror.sersync().signal(Signal::STOP);
+        set_an_old_time(&mirror.source("two"))?;
+        fs::remove_file(mirror.source("two"))
+    })
+}
+
 #[test]
 fn a_name_taken_away_from_a_file_with_several_is_a_file_of_its_own() -> io::Result<()> {
     let mut mirror = Mirror::prepare()?;

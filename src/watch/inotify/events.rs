@@ -7,7 +7,7 @@ use rustix::fs::inotify::ReadFlags;
 use rustix::fs::{AtFlags, FileType, OFlags, Stat};
 
 use super::walk::{LazyRoot, Tell};
-use super::{Event, Move, WatchThread};
+use super::{Event, Move, Named, WatchThread};
 use crate::change::{Blindness, Change};
 use crate::config::Removals;
 use crate::filter::Kind;
@@ -115,11 +115,15 @@ impl WatchThread {
             }
             // Sent at once, its content is still waited for, unless its close is told anyway.
             let settled = switches.create_file && switches.close_write;
-            self.named.insert((dir, name.clone()), settled);
+            let named = Named {
+                settled,
+                written: true,
+            };
+            self.named.insert((dir, name.clone()), named);
         } else if flags.contains(ReadFlags::MODIFY) {
             if switches.modify {
                 self.changes.push(Change::written(path));
-            } else if self.named.get(&(dir, name.clone())) != Some(&false)
+            } else if self.is_settled(dir, name)
                 && (switches.close_write || self.open_files.holds(dir, name))
             {
                 self.open_files.on_write(dir, name, Instant::now());
@@ -127,31 +131,50 @@ impl WatchThread {
         } else if flags.contains(ReadFlags::CLOSE_WRITE) {
             let awaited = self.forget_open(dir, name);
             if switches.close_write || awaited {
+                self.named
+                    .entry((dir, name.clone()))
+                    .or_insert(Named::changed(true))
+                    .written = true;
                 self.changes.push(Change::written(path));
             }
         } else if flags.contains(ReadFlags::ATTRIB) {
             if switches.attrib {
+                self.named
+                    .entry((dir, name.clone()))
+                    .or_insert(Named::changed(false));
                 self.changes.push(Change::entry(path));
             }
         } else if flags.contains(ReadFlags::MOVED_TO) {
             self.forget_open(dir, name);
             if switches.move_to {
-                self.named.insert((dir, name.clone()), true);
+                self.named.insert((dir, name.clone()), Named::changed(true));
                 self.changes.push(Change::written(path));
             }
         } else if flags.contains(ReadFlags::DELETE) {
-            self.forget_open(dir, name);
+            self.on_name_lost(dir, name, &path);
             self.on_removed(Change::left(path), switches.delete);
         } else if flags.contains(ReadFlags::MOVED_FROM) {
-            self.forget_open(dir, name);
+            self.on_name_lost(dir, name, &path);
             self.on_removed(Change::left(path), switches.move_from);
         }
+    }
+
+    /// What was written through a name that is gone shows under the others that the file may have.
+    fn on_name_lost(&mut self, dir: NodeId, name: &[u8], path: &RelPath) {
+        if self.forget_open(dir, name) {
+            self.changes.push(Change::written(path.clone()));
+        }
+    }
+
+    fn is_settled(&self, dir: NodeId, name: &[u8]) -> bool {
+        let named = self.named.get(&(dir, name.into()));
+        named.is_none_or(|named| named.settled)
     }
 
     /// Whether the file was waited for: it is new, or was written to.
     fn forget_open(&mut self, dir: NodeId, name: &[u8]) -> bool {
         let named = self.named.get_mut(&(dir, name.into()));
-        let is_new = named.is_some_and(|settled| !std::mem::replace(settled, true));
+        let is_new = named.is_some_and(|named| !std::mem::replace(&mut named.settled, true));
         self.open_files.on_end(dir, name) || is_new
     }
 
@@ -299,14 +322,14 @@ impl WatchThread {
         }
     }
 
-    /// Looks at the files that got a name in this drain. Of new ones that were not closed, what is never closed is
-    /// reported now, the others wait. Hard links are made known: their other names share what is written.
+    /// Looks at the files that got a name in this drain or were changed. Of new ones that were not closed, what is never
+    /// closed is reported now, the others wait. Hard links are made known: their other names share what was done.
     pub(super) fn look_at_named(&mut self, root: &mut LazyRoot) {
         if self.named.is_empty() {
             return;
         }
         let now = Instant::now();
-        for ((dir, name), settled) in std::mem::take(&mut self.named) {
+        for ((dir, name), Named { settled, written }) in std::mem::take(&mut self.named) {
             let Some(parent) = self.tree.path(dir) else {
                 continue;
             };
@@ -322,8 +345,9 @@ impl WatchThread {
             let linked = (is_file && stat.st_nlink > 1).then_some(stat.st_ino);
             if linked.is_some() || !settled && !is_file {
                 self.changes.push(Change {
+                    written,
                     linked,
-                    ..Change::written(path)
+                    ..Change::entry(path)
                 });
             } else if !settled {
                 self.open_files.on_write(dir, &name, now);
