@@ -46,6 +46,24 @@ impl Change {
         }
     }
 
+    /// A directory was put in place with all it holds, of which size and time may be those of what was there.
+    #[must_use]
+    pub fn moved_in(path: RelPath) -> Self {
+        Self {
+            written: true,
+            ..Self::subtree(path)
+        }
+    }
+
+    /// What had this name and was no directory has left it; what has it by the time that somebody looks may be one.
+    #[must_use]
+    pub fn left(path: RelPath) -> Self {
+        Self {
+            extent: Extent::Name,
+            ..Self::entry(path)
+        }
+    }
+
     /// The entry and everything that is or was below it may differ.
     #[must_use]
     pub fn subtree(path: RelPath) -> Self {
@@ -64,6 +82,9 @@ impl Change {
 pub enum Extent {
     /// The entry alone.
     Entry,
+    /// The entry, and if it is a directory by now, also everything below it: something else has had its name. While that
+    /// came and went, a run may have found nothing to do for the directory before, which still stands at the receiver.
+    Name,
     /// The entry and everything below it, also what is only at the receiver.
     Subtree,
 }

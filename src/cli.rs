@@ -63,17 +63,7 @@ pub enum Command {
         plan: PlanArgs,
     },
     /// Mirror a directory without a configuration
-    Mirror {
-        /// The directory
-        source: PathBuf,
-        /// An absolute path, `HOST::MODULE`, `rsync://HOST/MODULE`, `HOST:/PATH` or `ssh://HOST/PATH` (over ssh); with USER@,
-        /// :PORT and /PATH where they are needed
-        #[arg(required = true)]
-        targets: Vec<OsString>,
-        /// How.
-        #[command(flatten)]
-        how: HowArgs,
-    },
+    Mirror(MirrorArgs),
     /// What a running instance can be asked.
     #[command(flatten)]
     Control(ControlCommand),
@@ -99,6 +89,26 @@ pub struct RunArgs {
     /// The name on the bus; without it, that of the file
     #[arg(long = "instance", value_name = "NAME", requires = "config", value_parser = instance_name)]
     pub name: Option<String>,
+    /// How.
+    #[command(flatten)]
+    pub how: HowArgs,
+}
+
+/// Arguments of `sersync mirror`.
+#[derive(Debug, Args)]
+pub struct MirrorArgs {
+    /// The directory
+    pub source: PathBuf,
+    /// An absolute path, `HOST::MODULE`, `rsync://HOST/MODULE`, `HOST:/PATH` or `ssh://HOST/PATH` (over ssh); with USER@,
+    /// :PORT and /PATH where they are needed
+    #[arg(required = true)]
+    pub targets: Vec<OsString>,
+    /// Give an rsync daemon the password in this file
+    #[arg(long, value_name = "FILE")]
+    pub password_file: Option<PathBuf>,
+    /// The name on the bus; without it, that of the directory
+    #[arg(long, value_name = "NAME", value_parser = instance_name)]
+    pub instance: Option<String>,
     /// How.
     #[command(flatten)]
     pub how: HowArgs,

@@ -20,7 +20,7 @@ use crate::control::{
 };
 use crate::dbus::{self, BusAddress, Identity, Presence};
 use crate::fail_log::FailLog;
-use crate::mirror::{MirrorHandle, Question, Shared};
+use crate::mirror::{Memory, MirrorHandle, Question, Shared};
 use crate::plugin::Plugins;
 use crate::rsync::program::try_confined;
 use crate::rsync::{Program, find_program, version};
@@ -34,8 +34,9 @@ mod request;
 use mirrors::Mirrors;
 use request::Answered;
 
-/// The bus answers within milliseconds. One that does not is not waited for: mirroring begins without it.
-const BUS_PATIENCE: Duration = Duration::from_secs(3);
+/// The bus answers within milliseconds, or within two seconds that the name is taken. One that does not is not waited
+/// for: mirroring begins without it.
+const BUS_PATIENCE: Duration = Duration::from_secs(5);
 /// At the end, the bus has so long to say good-bye.
 const FAREWELL: Duration = Duration::from_secs(3);
 /// Verifications whose findings are kept.
@@ -144,6 +145,7 @@ pub async fn run(config: Config, options: Options) -> Result<(), StartError> {
         board,
         fail_log: FailLog::new(fail_log_instead),
         state_dir: options.state_dir,
+        memory: Memory::default(),
         accept_source: options.accept_source,
     };
     let mut daemon = Daemon {

@@ -54,7 +54,7 @@ const FAREWELL: Duration = Duration::from_secs(1);
 /// The first pause before the bus is tried again; they double. A restarted bus is back in less.
 const FIRST_PAUSE: Duration = Duration::from_millis(100);
 /// The bus may not have heard yet that a process before this one has ended; whoever has the name for longer is alive.
-const PREDECESSOR: Duration = Duration::from_secs(3);
+const PREDECESSOR: Duration = Duration::from_secs(2);
 /// The longest pause on a machine that has a bus; a connection that lasted this long begins with the first pause again.
 const LONGEST_PAUSE: Duration = Duration::from_secs(10);
 /// The longest pause as long as there never was a bus; there may never be one.

@@ -209,7 +209,7 @@ impl DirtySet {
             removed: dirty.removed,
         };
         let due = match extent {
-            Extent::Entry => self.due(&change, now),
+            Extent::Entry | Extent::Name => self.due(&change, now),
             Extent::Subtree => Some(now + TREE_RETRY * 2_u32.pow(u32::from(dirty.tries.min(4)))),
         };
         self.merge(dirty, Route::Path, due);

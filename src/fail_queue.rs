@@ -82,6 +82,13 @@ impl FailQueue {
         self.paths.iter()
     }
 
+    /// Whether this path failed as [`Extent::Name`].
+    #[must_use]
+    pub fn holds_name(&self, path: &RelPath) -> bool {
+        let failed = self.paths.get(path);
+        failed.is_some_and(|failed| failed.extent == Extent::Name)
+    }
+
     /// A path failed at `now`. Returns the entry, for the log.
     pub fn on_failed(&mut self, dirty: &DirtyPath, failure: Failure, now: Instant) -> &Failed {
         if self.paths.len() >= MOST && !self.paths.contains_key(&dirty.path) {
@@ -203,7 +210,7 @@ impl FailQueue {
                 path: path.clone(),
                 extent: failed.extent,
                 // Whether the file at the receiver is whole is not known.
-                written: failed.extent == Extent::Entry,
+                written: failed.extent != Extent::Subtree,
                 since: failed.first,
                 // A tree goes alone, so that the others it failed with do not fail again for it.
                 tries: 1,

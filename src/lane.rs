@@ -11,7 +11,7 @@ use std::collections::{BTreeSet, VecDeque};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use crate::change::Change;
+use crate::change::{Change, Extent};
 use crate::dirty::{DirtyPath, DirtySet, Route};
 use crate::fail_queue::{FailQueue, Failed, Failure};
 use crate::path::RelPath;
@@ -203,8 +203,12 @@ impl LaneState {
     }
 
     /// A change came in.
-    pub fn on_change(&mut self, change: Change, now: Instant) {
+    pub fn on_change(&mut self, mut change: Change, now: Instant) {
         self.push.disturb();
+        // What failed as a name is done with only when it got through as such.
+        if self.failed.holds_name(&change.path) {
+            change.extent = change.extent.max(Extent::Name);
+        }
         self.dirty.insert(change, now);
         // An entry may have come into an empty source.
         if let Some((Hold::SourceEmpty, recheck)) = &mut self.held {

@@ -63,6 +63,8 @@ pub enum Difference {
     Unmounted,
     /// It was no mount point, and is one now.
     Mounted,
+    /// None that lasts: the name has led elsewhere meanwhile.
+    Meanwhile,
 }
 
 impl fmt::Display for Difference {
@@ -74,6 +76,7 @@ impl fmt::Display for Difference {
             Self::Born => "it was made at another time",
             Self::Unmounted => "a file system was mounted there, and none is now",
             Self::Mounted => "no file system was mounted there, and one is now",
+            Self::Meanwhile => "it was unmounted or replaced while it was in use",
         })
     }
 }

@@ -40,7 +40,8 @@
 //!    ([`daemon`], [`dbus`], [`journal`])
 //! 7. Nothing is deleted at a receiver unless the source root is the directory this mirror began with and the one that the
 //!    remote was last equal to, and has an entry; nor where a file system was mounted and is not, or another one; nor most
-//!    of what a remote has at the first contact. What is not so waits for the old state or for a person. ([`lane::guard`],
+//!    of what a remote has at the first contact. What is done to a target on this machine counts only while it is the same
+//!    directory under the same mount, from the first run on. What is not so waits for the old state or for a person. ([`lane::guard`],
 //!    [`lane::volumes`], [`lasting`], [`mirror`])
 //! 8. No shell, ever: argument vectors and NUL lists; a file name is bytes. ([`rsync::args`], [`path`])
 //!    What becomes of a source under a run gets nothing from outside of it sent, where the kernel has Landlock; not over ssh,

@@ -44,11 +44,7 @@ fn main() -> ExitCode {
                 ExitCode::from(cli::exit::USAGE)
             }
         },
-        Command::Mirror {
-            source,
-            targets,
-            how,
-        } => cli::run::mirror(&source, &targets, &how),
+        Command::Mirror(args) => cli::run::mirror(&args),
         Command::Control(command) => cli::control::run(&command),
         Command::Completions { shell } => cli::completions::run(shell),
     }

@@ -18,7 +18,7 @@ use crate::control::{Board, FailedPath, MirrorSnapshot, Scope};
 use crate::fail_log::FailLog;
 use crate::filter::Filter;
 use crate::lane::Settled;
-use crate::lane::guard::Guard;
+use crate::lane::guard::{Beginning, Guard};
 use crate::lane::transfer::on_disk;
 use crate::lane::verify::Verified;
 use crate::lasting::Lasting;
@@ -35,6 +35,7 @@ use crate::store::known::KnownFile;
 mod session;
 mod timetable;
 
+pub use crate::lane::guard::Memory;
 pub use session::together;
 pub use timetable::Crontab;
 
@@ -69,6 +70,8 @@ pub struct Shared {
     pub fail_log: FailLog,
     /// Where the lanes keep what must outlive the process.
     pub state_dir: Option<PathBuf>,
+    /// What they know of their sources and targets.
+    pub memory: Memory,
     /// A person has said that the sources are right as they are at the start.
     pub accept_source: bool,
 }
@@ -99,7 +102,7 @@ impl Shared {
 }
 
 impl Shared {
-    /// What a lane knows of its source. Without a place to keep that, it lasts as long as the mirror.
+    /// What a lane knows of its source. Without a place to keep that, it lasts as long as the process.
     fn guard_of(&self, config: &MirrorConfig, remote: &RemoteConfig) -> Guard {
         let key = Key {
             source: config.source.clone(),
@@ -109,7 +112,7 @@ impl Shared {
         match self
             .state_dir
             .as_deref()
-            .map(|dir| KnownFile::open(dir, key))
+            .map(|dir| KnownFile::open(dir, key.clone()))
         {
             None => {}
             Some(Ok((opened, read, warning))) => {
@@ -124,14 +127,16 @@ impl Shared {
                 remote.target
             ),
         }
-        let one_file_system = remote.params.one_file_system();
-        Guard::new(
+        Guard::new(Beginning {
+            key,
             known,
             file,
-            config.filter.clone(),
-            one_file_system,
-            self.accept_source,
-        )
+            memory: self.memory.clone(),
+            filter: config.filter.clone(),
+            one_file_system: remote.params.one_file_system(),
+            initial_push: self.initial_push,
+            accepted: self.accept_source,
+        })
     }
 }
 
@@ -231,6 +236,8 @@ impl MirrorTask {
         let remotes = config.remotes.iter();
         let guards = remotes.map(|remote| Arc::new(shared.guard_of(&config, remote)));
         let guards = guards.collect();
+        let filter = config.filter.as_ref();
+        shared.plugins.refilter(&config.source, filter);
         let task = Self {
             config,
             numbers,
@@ -308,7 +315,7 @@ impl MirrorTask {
             Question::AcceptSource(reply) => {
                 let _ = reply.send(Err("the source is not there".into()));
             }
-            Question::Filter(filter) => self.config.filter = Some(filter),
+            Question::Filter(filter) => self.refilter(filter),
             Question::Flush(reply) | Question::Resync(_, reply) => {
                 let _ = reply.send(held());
             }
@@ -332,6 +339,16 @@ impl MirrorTask {
     fn meant(&self, scope: Scope) -> Vec<u32> {
         let numbers = self.numbers.iter().copied();
         numbers.filter(|number| is_meant(scope, *number)).collect()
+    }
+
+    /// Another filter holds from now on.
+    fn refilter(&mut self, filter: Arc<Filter>) {
+        for guard in &self.guards {
+            guard.refilter(Arc::clone(&filter));
+        }
+        let source = &self.config.source;
+        self.shared.plugins.refilter(source, Some(&filter));
+        self.config.filter = Some(filter);
     }
 
     /// Whether a remote was last equal to another directory than this.

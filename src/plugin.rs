@@ -12,6 +12,7 @@
 //! Nothing here holds mirroring up: lanes and mirrors only note paths in bounded tables, workers have tasks of their
 //! own. Both bounds drop what comes in past them, count it and say so once. What is noted is not kept over a restart.
 
+use std::collections::HashMap;
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -26,6 +27,7 @@ use crate::change::Change;
 use crate::config::PluginConfig;
 use crate::control::Board;
 use crate::dirty::DirtyPath;
+use crate::filter::Filter;
 use crate::message_id as id;
 
 mod command;
@@ -52,7 +54,11 @@ const MOST_OWED: usize = 50_000;
 #[derive(Debug, Clone, Default)]
 pub struct Plugins {
     inboxes: Arc<[Arc<Inbox>]>,
+    filters: Filters,
 }
+
+/// What is not mirrored of each source, and not told either.
+type Filters = Arc<Mutex<HashMap<Arc<Path>, Arc<Filter>>>>;
 
 /// What one worker is to tell.
 #[derive(Debug)]
@@ -63,6 +69,7 @@ struct Inbox {
     /// That paths are dropped was said, and not undone by an empty queue since.
     overflowed: AtomicBool,
     board: Board,
+    filters: Filters,
 }
 
 impl Plugins {
@@ -74,6 +81,7 @@ impl Plugins {
         tasks: &mut JoinSet<()>,
         stop: &CancellationToken,
     ) -> Self {
+        let filters = Filters::default();
         let deliveries = configs.iter().flat_map(Delivery::all_of);
         let inboxes = deliveries.map(|delivery| {
             let inbox = Arc::new(Inbox {
@@ -82,6 +90,7 @@ impl Plugins {
                 arrived: Notify::new(),
                 overflowed: AtomicBool::new(false),
                 board: board.clone(),
+                filters: Arc::clone(&filters),
             });
             let worker = Worker::new(delivery, Arc::clone(&inbox));
             tasks.spawn(worker.run(stop.clone()));
@@ -89,7 +98,17 @@ impl Plugins {
         });
         Self {
             inboxes: inboxes.collect(),
+            filters,
         }
+    }
+
+    /// What is not mirrored of a source is not told from now on.
+    pub fn refilter(&self, source: &Path, filter: Option<&Arc<Filter>>) {
+        let mut filters = lock(&self.filters);
+        match filter {
+            Some(filter) => filters.insert(source.into(), Arc::clone(filter)),
+            None => filters.remove(source),
+        };
     }
 
     fn tell(&self, source: &Arc<Path>, ready: &[Ready]) {

@@ -348,7 +348,7 @@ impl Resolver<'_> {
             };
             return list.push(dirty);
         }
-        if kind != FileType::Directory && dirty.extent == Extent::Subtree {
+        if kind != FileType::Directory && dirty.extent > Extent::Entry {
             self.resolved.no_directories.push(dirty.path.clone());
         }
         match kind {
@@ -358,12 +358,13 @@ impl Resolver<'_> {
                 let extent = Extent::Entry;
                 self.resolved.plain.push(DirtyPath { extent, ..dirty });
             }
-            FileType::Directory if dirty.extent == Extent::Subtree => {
+            FileType::Directory if dirty.extent > Extent::Entry => {
                 // One that is looked at again brings no names that were not there.
                 if dirty.tries == 0 {
                     self.links.on_tree_changed();
                 }
-                self.resolved.trees.push(dirty);
+                let extent = Extent::Subtree;
+                self.resolved.trees.push(DirtyPath { extent, ..dirty });
             }
             FileType::RegularFile => self.sort_file(dirty, stat),
             FileType::Symlink => {
@@ -421,4 +422,48 @@ fn is_not_a_directory(error: &io::Error) -> bool {
     codes
         .iter()
         .any(|code| error.raw_os_error() == Some(code.raw_os_error()))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+
+    use super::*;
+
+    #[test]
+    fn a_directory_whose_name_something_else_had_is_compared_with_its_content() -> io::Result<()> {
+        let temp = tempfile::TempDir::new()?;
+        for name in ["after a file", "as it was"] {
+            fs::create_dir(temp.path().join(name))?;
+        }
+        fs::write(temp.path().join("file"), "")?;
+        let root = SourceRoot::open(temp.path())?;
+        let path = |name: &str| RelPath::new(name.as_bytes()).expect("a valid path");
+        let batch = [
+            ("after a file", Extent::Name),
+            ("as it was", Extent::Entry),
+            ("file", Extent::Name),
+            ("gone", Extent::Name),
+        ];
+        let batch = batch.map(|(name, extent)| DirtyPath::now(path(name), extent));
+        let resolved = resolve(&root, batch.into(), &LinkIndex::default(), Rules::default());
+        let said = |list: &[DirtyPath]| {
+            let said = list
+                .iter()
+                .map(|dirty| (dirty.path.to_string(), dirty.extent));
+            said.collect::<Vec<_>>()
+        };
+        assert_eq!(
+            said(&resolved.trees),
+            [("after a file".into(), Extent::Subtree)]
+        );
+        let sent = [
+            ("as it was".into(), Extent::Entry),
+            ("file".into(), Extent::Name),
+        ];
+        assert_eq!(said(&resolved.plain), sent);
+        assert_eq!(said(&resolved.gone), [("gone".into(), Extent::Name)]);
+        assert_eq!(resolved.no_directories, [path("file")]);
+        Ok(())
+    }
 }

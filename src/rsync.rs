@@ -151,6 +151,8 @@ impl Launch {
         {
             debug!("rsync is not confined: {reason}");
         }
+        // Without a file, rsync would ask the terminal for a password, and wait there for ever.
+        command.env("RSYNC_PASSWORD", "");
         let mut child = command.spawn()?;
         let group = child
             .id()

@@ -25,7 +25,7 @@ pub mod known;
 const VERSION: u64 = 1;
 
 /// Which lane a saved state belongs to.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Key {
     /// Absolute path of the source.
     pub source: PathBuf,

@@ -6,9 +6,11 @@
 //! file and takes its place at once.
 
 use std::fs::{self, File, OpenOptions};
-use std::io::{self, Write as _};
+use std::io::{self, Read as _, Write as _};
 use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
+
+use rustix::fs::OFlags;
 
 use crate::saved::{self, Key, Line, Saved};
 
@@ -16,6 +18,10 @@ pub mod known;
 
 /// Lines beyond twice the paths that are put up with before the whole is written anew.
 const SPARE_LINES: usize = 1000;
+/// So many that the next call writes the whole.
+const MANY: usize = usize::MAX / 2;
+/// Why a state is set aside that is none.
+const NO_FILE: &str = "it is no file";
 
 /// See the module.
 #[derive(Debug)]
@@ -23,46 +29,54 @@ pub struct Store {
     key: Key,
     dir: PathBuf,
     file: PathBuf,
-    out: File,
+    /// `None` if it could not be written at the start.
+    out: Option<File>,
     lines: usize,
     saved: Saved,
 }
 
 impl Store {
     /// The state of a lane in a directory, which is made if it is missing. The second value is a warning about a file
-    /// that was set aside.
+    /// that was set aside, or cannot be written now.
     ///
     /// # Errors
-    /// The directory cannot be read or written.
+    /// The directory cannot be made or read.
     pub fn open(dir: &Path, key: Key) -> io::Result<(Self, Option<String>)> {
         make_dir(dir)?;
         let file = dir.join(key.file_name());
         let mut warning = None;
-        let saved = match fs::read(&file) {
-            Ok(bytes) => match saved::read(&bytes, &key) {
-                Ok(saved) => saved,
-                Err(reason) => {
-                    let aside = set_aside(&file, "unreadable")?;
-                    warning = Some(format!(
-                        "the saved state {} is not used and was set aside as {}: {reason}",
-                        file.display(),
-                        aside.display()
-                    ));
-                    Saved::new()
-                }
-            },
-            Err(error) if error.kind() == io::ErrorKind::NotFound => Saved::new(),
-            Err(error) => return Err(error),
+        let read = read(&file)?.map(|bytes| {
+            let bytes = bytes.map_err(ToOwned::to_owned)?;
+            saved::read(&bytes, &key).map_err(|reason| reason.to_string())
+        });
+        let saved = match read {
+            None => Saved::new(),
+            Some(Ok(saved)) => saved,
+            Some(Err(reason)) => {
+                let aside = set_aside(&file, "unreadable")?;
+                warning = Some(format!(
+                    "the saved state {} is not used and was set aside as {}: {reason}",
+                    file.display(),
+                    aside.display()
+                ));
+                Saved::new()
+            }
         };
-        let out = write_anew(dir, &file, "new", &saved::whole(&saved, &key))?;
-        let store = Self {
+        let mut store = Self {
             key,
             dir: dir.to_path_buf(),
             file,
-            out,
-            lines: saved.len(),
+            out: None,
+            lines: MANY,
             saved,
         };
+        // On a full disk what was read is as good as ever.
+        if let Err(error) = store.write_whole() {
+            let file = store.file.display();
+            warning.get_or_insert_with(|| {
+                format!("what fails is not kept in {file} until that can be written: {error}")
+            });
+        }
         Ok((store, warning))
     }
 
@@ -85,20 +99,45 @@ impl Store {
         if self.lines > self.saved.len() * 2 + SPARE_LINES {
             return self.write_whole();
         }
-        let appended = self.out.write_all(&bytes);
+        let Some(out) = &mut self.out else {
+            return self.write_whole();
+        };
+        let appended = out.write_all(&bytes);
         if appended.is_err() {
             // Half a line may stand at the end, and nothing may follow it.
-            self.lines = usize::MAX / 2;
+            self.lines = MANY;
         }
         appended
     }
 
     fn write_whole(&mut self) -> io::Result<()> {
         let whole = saved::whole(&self.saved, &self.key);
-        self.out = write_anew(&self.dir, &self.file, "new", &whole)?;
+        self.out = Some(write_anew(&self.dir, &self.file, "new", &whole)?);
         self.lines = self.saved.len();
         Ok(())
     }
+}
+
+/// What is there; `None` if nothing is. A pipe would be waited for and a device has no end, so what is no file is refused.
+fn read(file: &Path) -> io::Result<Option<Result<Vec<u8>, &'static str>>> {
+    let careful = OFlags::NONBLOCK | OFlags::NOFOLLOW;
+    let opened = OpenOptions::new()
+        .read(true)
+        .custom_flags(careful.bits().cast_signed())
+        .open(file);
+    let mut opened = match opened {
+        Ok(opened) => opened,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+        // A link, or a socket.
+        Err(_) if !fs::symlink_metadata(file)?.is_file() => return Ok(Some(Err(NO_FILE))),
+        Err(error) => return Err(error),
+    };
+    if !opened.metadata()?.is_file() {
+        return Ok(Some(Err(NO_FILE)));
+    }
+    let mut bytes = Vec::new();
+    opened.read_to_end(&mut bytes)?;
+    Ok(Some(Ok(bytes)))
 }
 
 fn make_dir(dir: &Path) -> io::Result<()> {
@@ -214,5 +253,40 @@ mod tests {
             longest = longest.max(length);
         }
         assert!(longest < 300_000, "{longest} bytes");
+    }
+
+    #[test]
+    fn what_is_no_file_is_set_aside_and_not_waited_for() {
+        use rustix::fs::{CWD, FileType, Mode, mknodat};
+        let dir = tempfile::tempdir().expect("a directory");
+        let file = dir.path().join(key().file_name());
+        let mode = Mode::from_raw_mode(0o600);
+        mknodat(CWD, &file, FileType::Fifo, mode, 0).expect("a pipe");
+        let (store, warning) = Store::open(dir.path(), key()).expect("opened");
+        assert!(store.saved().is_empty());
+        assert!(warning.is_some_and(|text| text.contains(NO_FILE)));
+        fs::remove_file(&file).expect("it was put in place");
+        std::os::unix::fs::symlink("/dev/zero", &file).expect("a link");
+        let (_, warning) = Store::open(dir.path(), key()).expect("opened");
+        assert!(warning.is_some_and(|text| text.contains(NO_FILE)));
+        assert!(fs::symlink_metadata(&file).is_ok_and(|file| file.is_file()));
+    }
+
+    #[test]
+    fn what_was_saved_is_known_although_nothing_can_be_written_now() {
+        let dir = tempfile::tempdir().expect("a directory");
+        let (mut store, _) = Store::open(dir.path(), key()).expect("opened");
+        store.append(vec![failed("a")]).expect("written");
+        // In the way of what would be put in its place.
+        let obstacle = store.file.with_extension("new");
+        fs::create_dir(&obstacle).expect("made");
+        let (mut store, warning) = Store::open(dir.path(), key()).expect("opened");
+        assert_eq!(store.saved().len(), 1);
+        assert!(warning.is_some_and(|text| text.contains("not kept")));
+        assert!(store.append(vec![failed("b")]).is_err());
+        fs::remove_dir(&obstacle).expect("removed");
+        store.append(vec![failed("c")]).expect("written");
+        let (store, warning) = Store::open(dir.path(), key()).expect("opened");
+        assert_eq!((store.saved().len(), warning), (3, None));
     }
 }

@@ -61,6 +61,8 @@ pub struct Watching {
 /// A filter that is to take the place of another.
 type NextFilter = Arc<Mutex<Option<Arc<Filter>>>>;
 
+/// A question whose answer nobody waits for: that it is read is the answer.
+pub const PULSE: u64 = 0;
 /// No question: it has the watcher's thread look for what was left for it.
 const LOOK: u64 = u64::MAX;
 

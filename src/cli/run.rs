@@ -1,13 +1,13 @@
 //! `sersync run` and `sersync mirror`: a validated configuration, a log, a runtime, the daemon.
 
-use std::ffi::{OsStr, OsString};
+use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::Duration;
 
 use tracing::{error, warn};
 
-use super::{HowArgs, RunArgs, YesNo, exit, instance_file, instance_name};
+use super::{HowArgs, MirrorArgs, RunArgs, YesNo, exit, instance_file, instance_name};
 use crate::config::{Config, PluginKind};
 use crate::journal::Journal;
 use crate::{daemon, journal, message_id};
@@ -57,23 +57,24 @@ pub fn run(args: &RunArgs) -> ExitCode {
 
 /// Mirrors a directory without a configuration file.
 #[must_use]
-pub fn mirror(source: &Path, targets: &[OsString], how: &HowArgs) -> ExitCode {
-    let source = match std::path::absolute(source) {
+pub fn mirror(args: &MirrorArgs) -> ExitCode {
+    let source = match std::path::absolute(&args.source) {
         Ok(source) => source,
         Err(error) => {
             let message = format!("failed to find out where you are: {error}");
             return refuse(exit::FAILED, &message);
         }
     };
-    match Config::for_mirror(&source, targets) {
+    match Config::for_mirror(&source, &args.targets, args.password_file.as_deref()) {
         Ok(config) => {
             let journal = journal::start(config.debug);
+            let named = args.instance.clone();
             let how = How {
-                instance: name_of(&source),
+                instance: named.unwrap_or_else(|| name_of(&source)),
                 file: None,
                 bus: NO_BUS,
                 plugins_only: None,
-                args: how,
+                args: &args.how,
             };
             serve(config, how, &journal)
         }

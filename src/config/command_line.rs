@@ -1,7 +1,7 @@
 //! A configuration without a file: `sersync mirror SOURCE TARGET…`.
 
 use std::ffi::OsString;
-use std::path::{Path, absolute};
+use std::path::{Path, PathBuf, absolute};
 
 use super::escape::Escaped;
 use super::overlap::{self, Placed};
@@ -22,19 +22,27 @@ impl Config {
     ///
     /// A relative source is taken from the working directory. A target is an absolute path,
     /// `[user@]host::module[/path]`, `rsync://[user@]host[:port]/module[/path]`, `[user@]host:/path` or
-    /// `ssh://[user@]host[:port]/path`.
+    /// `ssh://[user@]host[:port]/path`. The password in `password_file`, relative or not, is for all the daemons among
+    /// them.
     ///
     /// # Errors
     ///
     /// Every problem of the arguments at once.
-    pub fn for_mirror(source: &Path, targets: &[OsString]) -> Result<Self, ConfigError> {
+    pub fn for_mirror(
+        source: &Path,
+        targets: &[OsString],
+        password_file: Option<&Path>,
+    ) -> Result<Self, ConfigError> {
         let mut problems = Problems::in_command_line();
-        let source = absolute(source)
-            .map_err(|_| "is empty; write the directory to mirror".to_owned())
+        let source = from_here(source)
+            .ok_or_else(|| "is empty; write the directory to mirror".to_owned())
             .and_then(|source| absolute_path(&source))
             .map_err(|reason| problems.error(NOWHERE, format!("the source {reason}")))
             .ok();
-        let targets = read_targets(targets, &mut problems);
+        let mut targets = read_targets(targets, &mut problems);
+        if let Some(file) = password_file {
+            set_password_file(file, &mut targets, &mut problems);
+        }
         report_overlaps(source.as_deref(), &targets, &mut problems);
 
         let findings = problems.finish();
@@ -92,6 +100,34 @@ fn read_targets(targets: &[OsString], problems: &mut Problems<'_>) -> Vec<Target
     read
 }
 
+/// From the working directory; `None` if it is empty.
+fn from_here(path: &Path) -> Option<PathBuf> {
+    absolute(path).ok()
+}
+
+/// Only a daemon asks for this password.
+fn set_password_file(file: &Path, targets: &mut [Target], problems: &mut Problems<'_>) {
+    let Some(file) = from_here(file) else {
+        return problems.error(
+            NOWHERE,
+            "--password-file is empty; write the file with the password",
+        );
+    };
+    let mut is_used = false;
+    for target in targets.iter_mut() {
+        if let Target::Daemon { password_file, .. } = target {
+            *password_file = Some(file.clone());
+            is_used = true;
+        }
+    }
+    if !is_used && !targets.is_empty() {
+        problems.error(
+            NOWHERE,
+            "--password-file is for the module of an rsync daemon, and no target is one; write rsync://USER@HOST/MODULE, or leave the option out: ssh has its own keys",
+        );
+    }
+}
+
 fn report_overlaps(source: Option<&Path>, targets: &[Target], problems: &mut Problems<'_>) {
     let sources: Vec<_> = source
         .map(|what| Placed { at: NOWHERE, what })
@@ -111,7 +147,7 @@ mod tests {
     #[test]
     fn the_command_line_becomes_a_configuration() {
         let targets = ["/backup/data".into(), "u@host::m".into()];
-        let config = Config::for_mirror(Path::new("/data/"), &targets).unwrap();
+        let config = Config::for_mirror(Path::new("/data/"), &targets, None).unwrap();
         let mirror = &config.mirrors[0];
         assert_eq!(mirror.source, Path::new("/data"));
         assert_eq!(mirror.remotes[1].target.to_string(), "u@host::m");
@@ -121,7 +157,7 @@ mod tests {
 
     #[test]
     fn a_relative_source_is_taken_from_the_working_directory() {
-        let config = Config::for_mirror(Path::new("./www/"), &["host::m".into()]).unwrap();
+        let config = Config::for_mirror(Path::new("./www/"), &["host::m".into()], None).unwrap();
         let here = std::env::current_dir().unwrap();
         assert_eq!(config.mirrors[0].source, here.join("www"));
     }
@@ -129,10 +165,30 @@ mod tests {
     #[test]
     fn every_problem_of_a_command_line_comes_at_once() {
         let targets = ["data".into(), "root@host:x".into(), "/data/copy".into()];
-        let error = Config::for_mirror(Path::new("/data"), &targets).unwrap_err();
+        let error = Config::for_mirror(Path::new("/data"), &targets, None).unwrap_err();
         assert_eq!(error.problems().len(), 3, "{error}");
-        let error = Config::for_mirror(Path::new("../data"), &[]).unwrap_err();
+        let error = Config::for_mirror(Path::new("../data"), &[], None).unwrap_err();
         assert_eq!(error.problems().len(), 2, "{error}");
-        assert!(Config::for_mirror(Path::new(""), &["host::m".into()]).is_err());
+        assert!(Config::for_mirror(Path::new(""), &["host::m".into()], None).is_err());
+    }
+
+    #[test]
+    fn a_password_is_for_the_daemons_alone() {
+        let mirror = |targets: &[&str], file: &str| {
+            let targets: Vec<OsString> = targets.iter().map(OsString::from).collect();
+            Config::for_mirror(Path::new("/data"), &targets, Some(Path::new(file)))
+        };
+        let config = mirror(&["/backup", "rsync://u@host/m"], "secret").unwrap();
+        let here = std::env::current_dir().unwrap();
+        let Target::Daemon { password_file, .. } = &config.mirrors[0].remotes[1].target else {
+            panic!("it is a daemon");
+        };
+        assert_eq!(
+            password_file.as_deref(),
+            Some(here.join("secret").as_path())
+        );
+        let error = mirror(&["/backup", "host:/m"], "/secret").unwrap_err();
+        assert!(error.to_string().contains("no target is one"), "{error}");
+        assert!(mirror(&["host::m"], "").is_err());
     }
 }

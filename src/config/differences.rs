@@ -5,7 +5,11 @@
 
 use super::plugin::{self, PluginKind};
 use super::problem::{At, Problems};
-use super::xml::{CrontabXml, HeadXml, InotifyXml, RsyncXml, SersyncXml, SwitchXml};
+use super::validate::{STOCK_HOST_IP, STOCK_HOST_PORT, STOCK_XFS};
+use super::xml::{
+    Attribute, CrontabXml, FileSystemXml, HeadXml, HostXml, InotifyXml, RsyncXml, SersyncXml,
+    SwitchXml,
+};
 
 /// Notes what will differ.
 pub(super) fn note(head: &HeadXml, problems: &mut Problems<'_>) {
@@ -20,6 +24,7 @@ pub(super) fn note(head: &HeadXml, problems: &mut Problems<'_>) {
         head.at,
         "a transfer that fails is tried again until it gets through; the original gave a change up after a few tries",
     );
+    note_what_has_no_effect(head, problems);
     if is_on(head.debug.as_ref()) {
         problems.note(
             at(head.debug.as_ref(), head.at),
@@ -54,6 +59,31 @@ pub(super) fn note(head: &HeadXml, problems: &mut Problems<'_>) {
     }
 }
 
+/// As the stock file has them; other values are warned of, since somebody may rely on them.
+fn note_what_has_no_effect(head: &HeadXml, problems: &mut Problems<'_>) {
+    let is_stock = |attribute: &Option<Attribute>, stock: &str| {
+        attribute.as_ref().is_none_or(|found| found.value == stock)
+    };
+    let at = |attribute: &Option<Attribute>| attribute.as_ref().map_or(head.at, |found| found.at);
+    if let Some(HostXml { host_ip, port }) = &head.host
+        && is_stock(host_ip, STOCK_HOST_IP)
+        && is_stock(port, STOCK_HOST_PORT)
+    {
+        problems.note(
+            at(host_ip),
+            "`host` has no effect, here as in the original: nothing listens there, control is over D-Bus",
+        );
+    }
+    if let Some(FileSystemXml { xfs }) = &head.file_system
+        && is_stock(xfs, STOCK_XFS)
+    {
+        problems.note(
+            at(xfs),
+            "`fileSystem` has no effect: every file system is read in the same way",
+        );
+    }
+}
+
 fn note_inotify(inotify: &InotifyXml, head: At, problems: &mut Problems<'_>) {
     let create_file = inotify.create_file.as_ref();
     if !is_on(create_file) {
@@ -62,19 +92,29 @@ fn note_inotify(inotify: &InotifyXml, head: At, problems: &mut Problems<'_>) {
             "with `createFile` off, what is made without being written arrives all the same: links, FIFOs, files linked into place",
         );
     }
-    for (name, switch) in [
-        ("delete", &inotify.delete),
-        ("moveFrom", &inotify.move_from),
-    ] {
-        if switch.is_some() && !is_on(switch.as_ref()) {
-            problems.note(
-                at(switch.as_ref(), head),
-                format!(
-                    "with `{name}` off nothing is removed at a receiver, by a full push neither"
-                ),
-            );
-        }
-    }
+    note_removals(inotify, head, problems);
+}
+
+/// Either switch is for one way in which something goes; a full push cannot tell which it was.
+fn note_removals(inotify: &InotifyXml, head: At, problems: &mut Problems<'_>) {
+    let is_off = |switch: &Option<SwitchXml>| switch.is_some() && !is_on(switch.as_ref());
+    let (delete, move_from) = (&inotify.delete, &inotify.move_from);
+    let (switch, text) = match (is_off(delete), is_off(move_from)) {
+        (false, false) => return,
+        (true, true) => (
+            delete,
+            "with `delete` and `moveFrom` off nothing is removed at a receiver, by a full push neither",
+        ),
+        (true, false) => (
+            delete,
+            "with `delete` off what is deleted stays at the receivers, what is moved away is removed there, and a full push removes nothing",
+        ),
+        (false, true) => (
+            move_from,
+            "with `moveFrom` off what is moved away stays at the receivers, what is deleted is removed there, and a full push removes nothing",
+        ),
+    };
+    problems.note(at(switch.as_ref(), head), text);
 }
 
 fn note_sersync(sersync: &SersyncXml, filter: bool, problems: &mut Problems<'_>) {
@@ -206,6 +246,26 @@ mod tests {
         ] {
             let found = notes(head, &sersync);
             assert_eq!(found.len(), always + more, "{head}{sersync}: {found:?}");
+        }
+    }
+
+    #[test]
+    fn what_stays_at_a_receiver_is_told_for_both_switches_together() {
+        for (delete, move_from, words) in [
+            (false, true, "what is moved away is removed there"),
+            (true, false, "what is deleted is removed there"),
+            (false, false, "nothing is removed at a receiver"),
+        ] {
+            let inotify = format!(
+                r#"<inotify><delete start="{delete}"/><moveFrom start="{move_from}"/></inotify>"#
+            );
+            let notes = notes(&inotify, "");
+            let told = notes.iter().filter(|note| note.contains("removed"));
+            let told: Vec<_> = told.collect();
+            assert!(
+                matches!(&told[..], [note] if note.contains(words)),
+                "{told:?}"
+            );
         }
     }
 

@@ -1,13 +1,18 @@
 //! Sources and targets that get into each other's way.
 //!
 //! Two targets that are equal or nested would each delete what the other sends; a target inside a source would be
-//! mirrored into itself. Compared is what is written: links and several names of one host are not looked through.
+//! mirrored into itself. Compared is what is written, and for directories of this machine where it leads through
+//! symbolic links. Several names of one host are not looked through.
 
 use std::path::Path;
 
 use super::escape::Escaped;
 use super::problem::{At, Problems};
 use super::target::Target;
+
+mod links;
+
+use links::Links;
 
 /// A source or a target and its place in the file.
 #[derive(Debug, Clone, Copy)]
@@ -34,22 +39,31 @@ impl Relation {
     }
 }
 
+/// How a place lies to another, and what they are called in a message.
+struct Found {
+    relation: Relation,
+    /// In backquotes; with the end where it took a link to find this.
+    one: String,
+    other: String,
+}
+
 /// Reports every pair that must not be.
 pub(super) fn check(
     sources: &[Placed<'_, Path>],
     targets: &[Placed<'_, Target>],
     problems: &mut Problems<'_>,
 ) {
+    let links = Links::of(paths_of(sources, targets));
     for (index, later) in sources.iter().enumerate() {
-        for earlier in &sources[..index] {
-            if let Some(relation) = of_paths(later.what, earlier.what) {
+        for earlier in first_of_each(&sources[..index]) {
+            if let Some(found) = paths(later.what, earlier.what, &links) {
                 problems.warning(
                     later.at,
                     format!(
-                        "the source `{}` {} the source `{}`: each change in the common part is sent by both",
-                        Escaped::path(later.what),
-                        relation.words(),
-                        Escaped::path(earlier.what)
+                        "the source {} {} the source {}: each change in the common part is sent by both",
+                        found.one,
+                        found.relation.words(),
+                        found.other
                     ),
                 );
             }
@@ -57,29 +71,29 @@ pub(super) fn check(
     }
     for (index, later) in targets.iter().enumerate() {
         for earlier in &targets[..index] {
-            if let Some(relation) = of_targets(later.what, earlier.what) {
+            if let Some(found) = targets_of(later.what, earlier.what, &links) {
                 problems.error(
                     later.at,
                     format!(
-                        "the target `{}` {} the target `{}`: each would delete what the other sends; give each its own directory",
-                        later.what,
-                        relation.words(),
-                        earlier.what
+                        "the target {} {} the target {}: each would delete what the other sends; give each its own directory",
+                        found.one,
+                        found.relation.words(),
+                        found.other
                     ),
                 );
             }
         }
-        for source in sources {
+        for source in first_of_each(sources) {
             if let Target::Local { path } = later.what
-                && let Some(relation) = of_paths(path, source.what)
+                && let Some(found) = paths(path, source.what, &links)
             {
                 problems.error(
                     later.at,
                     format!(
-                        "the target `{}` {} the source `{}`: what is sent would be a change again; give it a directory outside",
-                        later.what,
-                        relation.words(),
-                        Escaped::path(source.what)
+                        "the target {} {} the source {}: what is sent would be a change again; give it a directory outside",
+                        found.one,
+                        found.relation.words(),
+                        found.other
                     ),
                 );
             }
@@ -87,40 +101,110 @@ pub(super) fn check(
     }
 }
 
-/// Reports what a directory lies in, or holds, that is to keep what is deleted and replaced.
-pub(super) fn check_backup(
-    backup: &Placed<'_, Target>,
+/// Reports what each directory lies in, or holds, that is to keep what is deleted and replaced.
+pub(super) fn check_backups(
+    backups: &[Placed<'_, Target>],
     sources: &[Placed<'_, Path>],
     targets: &[Placed<'_, Target>],
     problems: &mut Problems<'_>,
 ) {
-    let dir = backup.what;
-    for target in targets {
-        if let Some(relation) = of_targets(dir, target.what) {
-            problems.error(
-                backup.at,
-                format!(
-                    "the backup directory `{dir}` {} the target `{}`, which would delete it or mix with it; give it a directory beside, or a relative name, which is kept in the target",
-                    relation.words(),
-                    target.what
-                ),
-            );
+    if backups.is_empty() {
+        return;
+    }
+    let dirs = backups.iter().filter_map(|backup| local(backup.what));
+    let links = Links::of(paths_of(sources, targets).chain(dirs));
+    for backup in backups {
+        for target in targets {
+            if let Some(found) = targets_of(backup.what, target.what, &links) {
+                problems.error(
+                    backup.at,
+                    format!(
+                        "the backup directory {} {} the target {}, which would delete it or mix with it; give it a directory beside, or a relative name, which is kept in the target",
+                        found.one,
+                        found.relation.words(),
+                        found.other
+                    ),
+                );
+            }
+        }
+        for source in first_of_each(sources) {
+            if let Target::Local { path } = backup.what
+                && let Some(found) = paths(path, source.what, &links)
+            {
+                problems.error(
+                    backup.at,
+                    format!(
+                        "the backup directory {} {} the source {}: what is kept would be mirrored; give it a directory outside",
+                        found.one,
+                        found.relation.words(),
+                        found.other
+                    ),
+                );
+            }
         }
     }
-    for source in sources {
-        if let Target::Local { path } = dir
-            && let Some(relation) = of_paths(path, source.what)
-        {
-            problems.error(
-                backup.at,
-                format!(
-                    "the backup directory `{dir}` {} the source `{}`: what is kept would be mirrored; give it a directory outside",
-                    relation.words(),
-                    Escaped::path(source.what)
-                ),
-            );
-        }
+}
+
+/// Two of the same name would be two of the same complaint.
+fn first_of_each<'p, 's>(
+    sources: &'s [Placed<'p, Path>],
+) -> impl Iterator<Item = &'s Placed<'p, Path>> {
+    let is_first = |(index, source): &(usize, &Placed<'p, Path>)| {
+        let mut earlier = sources[..*index].iter();
+        earlier.all(|earlier| earlier.what != source.what)
+    };
+    let numbered = sources.iter().enumerate().filter(is_first);
+    numbered.map(|(_, source)| source)
+}
+
+/// Everything on this machine.
+fn paths_of<'p>(
+    sources: &[Placed<'p, Path>],
+    targets: &[Placed<'p, Target>],
+) -> impl Iterator<Item = &'p Path> {
+    let sources = sources.iter().map(|source| source.what);
+    sources.chain(targets.iter().filter_map(|target| local(target.what)))
+}
+
+fn local(target: &Target) -> Option<&Path> {
+    match target {
+        Target::Local { path } => Some(path),
+        Target::Daemon { .. } | Target::Ssh { .. } => None,
     }
+}
+
+/// What is written comes first: it is what the reader sees.
+fn paths(one: &Path, other: &Path, links: &Links) -> Option<Found> {
+    let quoted = |path: &Path| format!("`{}`", Escaped::path(path));
+    if let Some(relation) = of_paths(one, other) {
+        let (one, other) = (quoted(one), quoted(other));
+        return Some(Found {
+            relation,
+            one,
+            other,
+        });
+    }
+    let end_of = |path| links.end_of(path).unwrap_or(path);
+    let with_end = |path| match links.end_of(path) {
+        Some(end) => format!("{} (a link leads to {})", quoted(path), quoted(end)),
+        None => quoted(path),
+    };
+    of_paths(end_of(one), end_of(other)).map(|relation| Found {
+        relation,
+        one: with_end(one),
+        other: with_end(other),
+    })
+}
+
+fn targets_of(one: &Target, other: &Target, links: &Links) -> Option<Found> {
+    if let (Some(one), Some(other)) = (local(one), local(other)) {
+        return paths(one, other, links);
+    }
+    of_remote_targets(one, other).map(|relation| Found {
+        relation,
+        one: format!("`{one}`"),
+        other: format!("`{other}`"),
+    })
 }
 
 fn of_paths(a: &Path, b: &Path) -> Option<Relation> {
@@ -135,9 +219,9 @@ fn of_paths(a: &Path, b: &Path) -> Option<Relation> {
     }
 }
 
-fn of_targets(a: &Target, b: &Target) -> Option<Relation> {
+/// Two of the same kind on other machines.
+fn of_remote_targets(a: &Target, b: &Target) -> Option<Relation> {
     match (a, b) {
-        (Target::Local { path: a }, Target::Local { path: b }) => of_paths(a, b),
         (
             Target::Daemon {
                 host, module, port, ..
@@ -179,7 +263,7 @@ mod tests {
 
     fn relation(a: &str, b: &str) -> Option<Relation> {
         let target = |text| Target::from_argument(OsStr::new(text)).unwrap();
-        of_targets(&target(a), &target(b))
+        targets_of(&target(a), &target(b), &Links::default()).map(|found| found.relation)
     }
 
     #[test]

@@ -327,12 +327,19 @@ impl Checker {
     }
 
     fn unknown_option(&mut self, name: &str, shown: &str) {
-        let advice = nearest(name, Rule::long_names()).map_or_else(
-            || "remove it".to_owned(),
-            |meant| format!("did you mean `--{meant}`?"),
-        );
+        let meant = nearest(name, Rule::long_names());
+        let advice = match meant.and_then(Rule::by_long_name) {
+            None => "; remove it".to_owned(),
+            // That would be the next error.
+            Some(Rule {
+                long,
+                verdict: Verdict::Refuse(reason),
+                ..
+            }) => format!(", and `--{long}` {reason}"),
+            Some(Rule { long, .. }) => format!("; did you mean `--{long}`?"),
+        };
         self.error(format!(
-            "{} is unknown or not allowed; {advice}",
+            "{} is unknown or not allowed{advice}",
             quote(shown)
         ));
     }

@@ -5,7 +5,7 @@
 use std::fmt;
 use std::path::{Path, PathBuf};
 
-use regex::bytes::{Regex, RegexBuilder};
+use regex::bytes::Regex;
 
 use super::problem::{At, Problems};
 use super::quote;
@@ -16,6 +16,7 @@ use super::xml::{
     Attribute, CommandParamXml, DestinationXml, HttpXml, PatternsXml, PluginKindXml, PluginXml,
     RefreshCdnXml, SocketXml,
 };
+use crate::filter::dialect::{self, Refused};
 
 /// The name by which `sersync/plugin` and `-m` call a plugin.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -106,8 +107,8 @@ pub struct CommandPlugin {
     pub suffix: Vec<String>,
     /// How it gets the paths.
     pub mode: CommandMode,
-    /// The end of `suffix` threw the output away: then not even its messages are wanted.
-    pub discards_output: bool,
+    /// A redirection threw away what it says on standard error.
+    pub discards_messages: bool,
     /// Whether a failure counts for nothing.
     pub ignore_error: bool,
     /// What a path must match as a whole, one of them; `None` is every path.
@@ -182,33 +183,27 @@ impl Pattern {
 
     /// To be found anywhere in a path.
     fn anywhere(source: &str) -> Result<Self, String> {
-        Self::compile(source, source)
+        Self::compile(source, dialect::translate_anywhere)
     }
 
     /// To match a path as a whole.
     fn whole(source: &str) -> Result<Self, String> {
-        Self::compile(source, &format!(r"\A(?:{source})\z"))
+        Self::compile(source, dialect::translate)
     }
 
-    /// The original compares bytes, and its `.` matches any of them.
-    fn compile(source: &str, expression: &str) -> Result<Self, String> {
+    /// As the original understands it, like the expressions of a filter.
+    fn compile(
+        source: &str,
+        translate: fn(&str) -> Result<String, Refused>,
+    ) -> Result<Self, String> {
         let source = text(source)?;
-        let compiled = RegexBuilder::new(expression)
-            .unicode(false)
-            .dot_matches_new_line(true)
-            .build();
-        compiled
-            .map(|regex| Self {
-                source: source.clone(),
-                regex,
-            })
-            .map_err(|error| {
-                let error = error.to_string();
-                let cause = error.lines().last().unwrap_or_default();
-                let cause = cause.trim_start_matches("error: ");
-                let shown = quote(&source);
-                format!("is no regular expression that can be used, {shown}: {cause}")
-            })
+        let refused = |cause: &dyn fmt::Display| {
+            let shown = quote(&source);
+            format!("is no regular expression that can be used, {shown}: {cause}")
+        };
+        let pattern = translate(&source).map_err(|cause| refused(&cause))?;
+        let regex = dialect::compile(&pattern).map_err(|cause| refused(&cause))?;
+        Ok(Self { source, regex })
     }
 }
 
@@ -327,6 +322,11 @@ fn command(
             note_missing_shell(attribute, words, problems);
         }
     }
+    if let (Some(attribute), Some(words)) = (&param.prefix, &prefix)
+        && let Some(program) = words.words.first()
+    {
+        note_missing_program(attribute, program, problems);
+    }
     let ignore_error = param
         .ignore_error
         .as_ref()
@@ -336,24 +336,35 @@ fn command(
         .as_ref()
         .map(|mode| problems.value(mode, command_mode));
     let (prefix, suffix) = (prefix?, suffix?);
-    let discards_output = prefix.discards_output || suffix.discards_output;
+    let discards_messages = prefix.discards_messages || suffix.discards_messages;
     let mut prefix = prefix.words.into_iter();
     Some(CommandPlugin {
         program: prefix.next()?,
         prefix: prefix.collect(),
         suffix: suffix.words,
         mode: mode.unwrap_or(Some(CommandMode::Path))?,
-        discards_output,
+        discards_messages,
         ignore_error: ignore_error.unwrap_or(Some(true))?,
         includes,
     })
 }
 
 fn program_words(prefix: &str) -> Result<ShellWords, String> {
-    let words = shell_words::split(&text(prefix)?)?;
-    match words.words.first() {
-        Some(program) if !program.is_empty() => Ok(words),
-        _ => Err("names no program".to_owned()),
+    shell_words::command(&text(prefix)?)
+}
+
+/// A program on another file system may come later, as it may be installed later.
+fn note_missing_program(attribute: &Attribute, program: &str, problems: &mut Problems<'_>) {
+    let path = Path::new(program);
+    if !problems.is_switched_off() && path.is_absolute() && matches!(path.try_exists(), Ok(false)) {
+        problems.warning(
+            attribute.at,
+            format!(
+                "the program {} in `{}` is missing; install it, until then the plugin tells nobody",
+                quote(program),
+                attribute.name
+            ),
+        );
     }
 }
 
@@ -371,7 +382,7 @@ fn note_missing_shell(attribute: &Attribute, words: &ShellWords, problems: &mut 
         return;
     }
     let Attribute { at, name, .. } = attribute;
-    if words.discards_output {
+    if words.redirects {
         problems.warning(
             *at,
             format!("the redirection in `{name}` is taken for what it means, the output is thrown away; no shell is used"),

@@ -4,23 +4,29 @@
 //! as a shell takes them. The usual redirections at the end say that nobody wants the output, and mean that here.
 //! Everything else of a shell's is refused by name: as an argument it would do something, but not what was meant.
 
+use super::escape::Escaped;
 use super::quote;
 
-/// The ends of a command line that throw its output away, the longer one first.
-const REDIRECTIONS: [&str; 2] = [">/dev/null 2>&1", "2>&1"];
 /// What a shell would act on, outside of quotes …
 const OPERATORS: &str = "|&;<>()$`\n";
 /// … and inside double quotes.
 const OPERATORS_IN_QUOTES: &str = "$`";
 /// What a shell would take for a pattern of file names, a home directory or a comment.
 const EXPANDED: &str = "*?[~#";
+/// What a shell does by itself, or reads as the beginning of a sentence of its own.
+const WORDS_OF_A_SHELL: [&str; 21] = [
+    "!", ".", "[[", "alias", "case", "cd", "eval", "exec", "export", "for", "function", "if",
+    "set", "source", "trap", "ulimit", "umask", "unset", "until", "while", "{",
+];
 
 /// A piece of a command line.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub(crate) struct ShellWords {
     pub(crate) words: Vec<String>,
-    /// It ended in one of the redirections.
-    pub(super) discards_output: bool,
+    /// It ended in redirections that only throw output away.
+    pub(super) redirects: bool,
+    /// Standard error was among what they throw away, or was to go where standard output goes.
+    pub(super) discards_messages: bool,
     /// A character that a shell would expand; here it stands for itself.
     pub(super) unexpanded: Option<char>,
 }
@@ -31,15 +37,11 @@ pub(crate) struct ShellWords {
 /// What cannot be done without a shell, as the rest of a sentence that begins with the name of the attribute.
 pub(crate) fn split(text: &str) -> Result<ShellWords, String> {
     let mut found = ShellWords::default();
-    let mut text = text.trim_end();
-    for redirection in REDIRECTIONS {
-        if let Some(before) = text.strip_suffix(redirection)
-            && (before.is_empty() || before.ends_with(char::is_whitespace))
-        {
-            found.discards_output = true;
-            text = before;
-            break;
-        }
+    let mut text = text;
+    while let Some((before, has_messages)) = without_redirection(text) {
+        found.redirects = true;
+        found.discards_messages |= has_messages;
+        text = before;
     }
     let mut word: Option<String> = None;
     let mut characters = text.chars();
@@ -69,6 +71,68 @@ pub(crate) fn split(text: &str) -> Result<ShellWords, String> {
     }
     found.words.extend(word);
     Ok(found)
+}
+
+/// Splits a command line that begins with a program.
+///
+/// # Errors
+/// As for [`split`]; also what begins with something else.
+pub(super) fn command(text: &str) -> Result<ShellWords, String> {
+    let found = split(text)?;
+    let mut words = found.words.iter();
+    let program = words.find(|word| !is_assignment(word));
+    let Some(program) = program.filter(|program| !program.is_empty()) else {
+        return Err("names no program".to_owned());
+    };
+    let shown = quote(program);
+    if found.words.first() != Some(program) {
+        return Err(format!(
+            "sets a variable for {shown}, which only a shell does, and none is used; write `/usr/bin/env {}`",
+            Escaped::text(text.trim())
+        ));
+    }
+    if WORDS_OF_A_SHELL.contains(&program.as_str()) {
+        return Err(format!(
+            "begins with {shown}, which only a shell carries out, and none is used; write the path of an executable script"
+        ));
+    }
+    Ok(found)
+}
+
+/// `NAME=value`.
+fn is_assignment(word: &str) -> bool {
+    word.split_once('=').is_some_and(|(name, _)| {
+        let is_letter = |byte: u8| byte.is_ascii_alphabetic() || byte == b'_';
+        let mut bytes = name.bytes();
+        bytes.next().is_some_and(is_letter)
+            && bytes.all(|byte| is_letter(byte) || byte.is_ascii_digit())
+    })
+}
+
+/// What stands before `>/dev/null`, `2>&1` and the like at the end, and whether that is about standard error too.
+fn without_redirection(text: &str) -> Option<(&str, bool)> {
+    let text = text.trim_end();
+    let (before, has_messages) = if let Some(before) = text.strip_suffix("2>&1") {
+        (before, true)
+    } else {
+        let operator = text.strip_suffix("/dev/null")?.trim_end();
+        let operators = [
+            ("2>>", true),
+            ("&>>", true),
+            ("1>>", false),
+            (">>", false),
+            ("2>", true),
+            ("&>", true),
+            (">&", true),
+            ("1>", false),
+            (">", false),
+        ];
+        operators
+            .into_iter()
+            .find_map(|(sign, has_messages)| Some((operator.strip_suffix(sign)?, has_messages)))?
+    };
+    let is_apart = before.is_empty() || before.ends_with(char::is_whitespace);
+    is_apart.then_some((before, has_messages))
 }
 
 fn in_quotes(
@@ -130,24 +194,50 @@ mod tests {
 
     #[test]
     fn the_redirections_of_the_original_mean_that_nobody_wants_the_output() {
-        for (text, rest) in [
-            (">/dev/null 2>&1", vec![]),
-            ("2>&1", vec![]),
-            ("-x >/dev/null 2>&1 ", vec!["-x"]),
-            ("-x 2>&1", vec!["-x"]),
+        for (text, rest, messages) in [
+            (">/dev/null 2>&1", vec![], true),
+            ("2>&1", vec![], true),
+            ("-x >/dev/null 2>&1 ", vec!["-x"], true),
+            ("-x > /dev/null 2>&1", vec!["-x"], true),
+            ("-x 2>&1", vec!["-x"], true),
+            ("-x 2>&1 >/dev/null", vec!["-x"], true),
+            ("-x &>/dev/null", vec!["-x"], true),
+            ("-x &> /dev/null", vec!["-x"], true),
+            ("-x >& /dev/null", vec!["-x"], true),
+            ("-x 2>/dev/null", vec!["-x"], true),
+            ("-x >/dev/null 2>/dev/null", vec!["-x"], true),
+            ("-x >/dev/null", vec!["-x"], false),
+            ("-x >> /dev/null", vec!["-x"], false),
+            ("-x 1>/dev/null", vec!["-x"], false),
+            ("a\\ >/dev/null", vec!["a "], false),
         ] {
             let found = split(text).expect(text);
-            assert!(found.discards_output, "{text}");
+            assert!(found.redirects, "{text}");
+            assert_eq!(found.discards_messages, messages, "{text}");
             assert_eq!(found.words, rest);
         }
-        assert!(!split("-x '2>&1'").expect("quoted").discards_output);
+        assert!(!split("-x '2>&1'").expect("quoted").redirects);
+        assert_eq!(words("a /dev/null"), ["a", "/dev/null"]);
     }
 
     #[test]
     fn what_only_a_shell_carries_out_is_refused_with_what_to_write_instead() {
         for text in [
-            "a | b", "a; b", "a && b", "a > log", "a 2>&1 b", ">> log", "< x", "$HOME/x", "`x`",
-            "\"$x\"", "(a)", "x2>&1",
+            "a | b",
+            "a; b",
+            "a && b",
+            "a > log",
+            "a 2>&1 b",
+            ">> log",
+            "< x",
+            "$HOME/x",
+            "`x`",
+            "\"$x\"",
+            "(a)",
+            "x2>&1",
+            "x >/dev/null y",
+            "x >/dev/nulls",
+            "x 2>/tmp/log",
         ] {
             let error = split(text).expect_err(text);
             assert!(error.contains("only a shell"), "{error}");
@@ -157,6 +247,36 @@ mod tests {
                 .expect_err("operator")
                 .contains("leave the redirection out")
         );
+    }
+
+    #[test]
+    fn a_command_begins_with_a_program_and_not_with_what_a_shell_does_itself() {
+        for (text, instead) in [
+            (
+                "LANG=C A= /bin/x -y",
+                "write `/usr/bin/env LANG=C A= /bin/x -y`",
+            ),
+            (". /x.sh", "executable script"),
+            ("source /x.sh", "executable script"),
+            ("export LANG", "executable script"),
+            ("cd /tmp", "executable script"),
+            ("LANG=C", "names no program"),
+            ("'' x", "names no program"),
+            (" ", "names no program"),
+            (">/dev/null", "names no program"),
+        ] {
+            let error = command(text).expect_err(text);
+            assert!(error.contains(instead), "{text}: {error}");
+        }
+        for text in [
+            "/usr/bin/env LANG=C /bin/x",
+            "/a=b/x",
+            "./x",
+            "1=2",
+            "sources /x",
+        ] {
+            command(text).expect(text);
+        }
     }
 
     #[test]

@@ -48,6 +48,52 @@ fn a_deep_file_is_no_way_to_overflow_the_stack() {
 }
 
 #[test]
+fn a_target_that_a_link_leads_into_a_source_or_a_target_is_refused() {
+    let room = tempfile::tempdir().unwrap();
+    let room = room.path().canonicalize().unwrap();
+    let at = |name: &str| room.join(name).display().to_string();
+    std::fs::create_dir_all(room.join("data/www")).unwrap();
+    std::fs::create_dir_all(room.join("replica")).unwrap();
+    for (link, end) in [("in", "data/www"), ("mirror", "replica"), ("to", "data")] {
+        std::os::unix::fs::symlink(end, room.join(link)).unwrap();
+    }
+    let load = |source: &str, targets: &[&str]| {
+        let remotes = targets.iter().map(|target| at(target));
+        let remotes = remotes.map(|path| format!(r#"<remote path="{path}"/>"#));
+        let remotes = remotes.collect::<Vec<_>>().concat();
+        let source = at(source);
+        let file = format!(
+            r#"<head><sersync><localpath watch="{source}">{remotes}</localpath></sersync></head>"#
+        );
+        let loaded = Config::from_bytes(Path::new("f"), file.into_bytes());
+        loaded
+            .map(|_| ())
+            .map_err(|error| error.to_string().replace(&at(""), ""))
+    };
+    for (source, targets, words) in [
+        (
+            "data",
+            &["in/copy"][..],
+            "the target `in/copy` (a link leads to `data/www/copy`) lies inside the source `data`:",
+        ),
+        (
+            "to",
+            &["data/copy"],
+            "the target `data/copy` lies inside the source `to` (a link leads to `data`):",
+        ),
+        (
+            "data",
+            &["replica", "mirror/a"],
+            "the target `mirror/a` (a link leads to `replica/a`) lies inside the target `replica`:",
+        ),
+    ] {
+        let error = load(source, targets).unwrap_err();
+        assert!(error.contains(words), "{error}");
+    }
+    assert_eq!(load("to", &["mirror"]), Ok(()));
+}
+
+#[test]
 fn a_quoted_word_is_short_and_on_one_line() {
     assert_eq!(quote("a\nb"), r"`a\x0ab`");
     assert!(quote(&"x".repeat(1000)).chars().count() < 90);

@@ -18,6 +18,12 @@ use super::{Calendar, Config, CrontabConfig, MirrorConfig, Scan, Schedule, Switc
 
 /// `failLog timeToExecute` of the stock file.
 pub(super) const STOCK_RETRY_PERIOD: Duration = Duration::from_secs(60 * 60);
+/// `host hostip` of the stock file, …
+pub(super) const STOCK_HOST_IP: &str = "localhost";
+/// … `host port`, …
+pub(super) const STOCK_HOST_PORT: &str = "8008";
+/// … and `fileSystem xfs`.
+pub(super) const STOCK_XFS: &str = "false";
 /// `crontab schedule` of the stock file.
 const STOCK_SCHEDULE: Duration = Duration::from_secs(600 * 60);
 
@@ -102,13 +108,17 @@ fn what_has_no_effect(head: &HeadXml, problems: &mut Problems<'_>) {
     if let Some(HostXml { host_ip, port }) = &head.host {
         has_no_effect(
             host_ip,
-            "localhost",
+            STOCK_HOST_IP,
             "nothing listens there; control is over D-Bus",
         );
-        has_no_effect(port, "8008", "nothing listens there; control is over D-Bus");
+        has_no_effect(
+            port,
+            STOCK_HOST_PORT,
+            "nothing listens there; control is over D-Bus",
+        );
     }
     if let Some(FileSystemXml { xfs }) = &head.file_system {
-        has_no_effect(xfs, "false", "every file system is read in the same way");
+        has_no_effect(xfs, STOCK_XFS, "every file system is read in the same way");
         xfs.as_ref().map(|xfs| problems.value(xfs, boolean));
     }
     if let Some(version) = head
@@ -398,20 +408,22 @@ fn report_overlaps(read: &[Read], problems: &mut Problems<'_>) {
         })
         .collect();
     overlap::check(&sources, &targets, problems);
+    let mut backups = Vec::new();
     for (at, remote) in read.iter().flat_map(|read| &read.remotes) {
         let Some(backup) = &remote.backup else {
             continue;
         };
         match backup.place(&remote.target) {
-            Ok(None) => {}
-            Ok(Some(place)) => {
-                let placed = Placed {
-                    at: *at,
-                    what: &place,
-                };
-                overlap::check_backup(&placed, &sources, &targets, problems);
-            }
+            Ok(place) => backups.extend(place.map(|place| (*at, place))),
             Err(reason) => problems.error(*at, format!("the backup directory {reason}")),
         }
     }
+    let backups: Vec<_> = backups
+        .iter()
+        .map(|(at, place)| Placed {
+            at: *at,
+            what: place,
+        })
+        .collect();
+    overlap::check_backups(&backups, &sources, &targets, problems);
 }

@@ -143,6 +143,8 @@ impl Mirrors {
             let was_served = ended.iter().any(|other| other.config.source == *source);
             self.start(config, numbers, was_served);
         }
+        // That was said of what there is at the start, and not of what a reload meets.
+        self.shared.accept_source = false;
     }
 
     /// The sources and targets of mirrors that were paused.

@@ -121,7 +121,10 @@ pub fn resync(
             Ok(Settled::Equal) => (true, "everything is equal".into()),
             Ok(Settled::Failed(paths)) => (false, ControlError::Failed(paths).to_string()),
             Ok(Settled::Held(cause)) => (false, cause),
-            Ok(Settled::Paused) => (false, "it was paused".into()),
+            Ok(Settled::Paused) => (
+                false,
+                format!("{}; what was asked for is compared then", is_paused()),
+            ),
             Ok(Settled::Unreachable(cause)) => (
                 false,
                 format!("a remote cannot be reached, it is compared when it can: {cause}"),
@@ -233,11 +236,13 @@ async fn flushed(
     match together(settled?) {
         Settled::Equal => Ok(true),
         Settled::Failed(paths) => Err(ControlError::Failed(paths)),
-        Settled::Paused => Err(ControlError::Paused(
-            "the instance, or a remote of it,".into(),
-        )),
+        Settled::Paused => Err(is_paused()),
         Settled::Held(cause) | Settled::Unreachable(cause) => Err(ControlError::Held(cause)),
     }
+}
+
+fn is_paused() -> ControlError {
+    ControlError::Paused("the instance, or a remote of it,".into())
 }
 
 async fn reply_with<T>(

@@ -188,7 +188,7 @@ fn a_step() -> impl Strategy<Value = Step> {
 fn covers(dirty: &DirtyPath, path: &RelPath, extent: Extent) -> bool {
     match dirty.extent {
         Extent::Subtree => path.is_within(&dirty.path),
-        Extent::Entry => extent == Extent::Entry && dirty.path == *path,
+        Extent::Entry | Extent::Name => extent <= dirty.extent && dirty.path == *path,
     }
 }
 

@@ -6,7 +6,7 @@
 
 use std::fmt;
 
-use regex::bytes::RegexBuilder;
+use regex::bytes::{Regex, RegexBuilder};
 
 /// What cannot be used, and where.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -34,21 +34,49 @@ const CLASSES: [&str; 12] = [
 /// # Errors
 /// The first thing that cannot be carried over as it is.
 pub fn translate(expression: &str) -> Result<String, Refused> {
+    let body = carried_over(expression)?;
+    tried(format!(r"\A(?:{body})\z"))
+}
+
+/// The same to be found anywhere in a text.
+///
+/// # Errors
+/// The first thing that cannot be carried over as it is.
+pub fn translate_anywhere(expression: &str) -> Result<String, Refused> {
+    tried(carried_over(expression)?)
+}
+
+/// As all expressions are compiled.
+///
+/// # Errors
+/// It is none for the `regex` crate, or too large.
+pub fn compile(pattern: &str) -> Result<Regex, regex::Error> {
+    RegexBuilder::new(pattern)
+        .unicode(false)
+        .dot_matches_new_line(true)
+        .build()
+}
+
+fn carried_over(expression: &str) -> Result<String, Refused> {
     let mut translator = Translator {
         characters: expression.chars().collect(),
         at: 0,
-        out: String::from(r"\A(?:"),
+        out: String::new(),
         last: Last::Nothing,
+        open: Vec::new(),
     };
     while translator.peek(0).is_some() {
         translator.step()?;
     }
-    let pattern = translator.out + r")\z";
-    let compiled = RegexBuilder::new(&pattern)
-        .unicode(false)
-        .dot_matches_new_line(true)
-        .build();
-    match compiled {
+    if let Some(open) = translator.open.pop() {
+        translator.at = open;
+        return translator.refuse("`(` is not closed; write `\\(` for the character");
+    }
+    Ok(translator.out)
+}
+
+fn tried(pattern: String) -> Result<String, Refused> {
+    match compile(&pattern) {
         Ok(_) => Ok(pattern),
         Err(regex::Error::CompiledTooBig(_)) => Err(Refused {
             character: 1,
@@ -85,6 +113,8 @@ struct Translator {
     at: usize,
     out: String,
     last: Last,
+    /// Where the groups begin that are not closed yet.
+    open: Vec<usize>,
 }
 
 impl Translator {
@@ -120,6 +150,7 @@ impl Translator {
             '\\' => self.escape(),
             '[' => self.class(),
             '(' => self.open_group(),
+            ')' => self.close_group(),
             '*' | '+' | '?' => self.quantifier(c),
             '{' => self.count(),
             '|' | '^' | '$' => {
@@ -199,11 +230,15 @@ impl Translator {
             if self.peek(1) == Some('*') {
                 return self.refuse("verbs such as `(*…)` cannot be carried over");
             }
+            self.open.push(self.at);
             self.copy(1, Last::Nothing);
             return Ok(());
         }
         let heads = ["(?:", "(?i:", "(?-i:", "(?i)", "(?-i)"];
         if let Some(head) = heads.iter().find(|head| self.looking_at(head)) {
+            if !head.ends_with(')') {
+                self.open.push(self.at);
+            }
             self.copy(head.chars().count(), Last::Nothing);
             return Ok(());
         }
@@ -216,6 +251,14 @@ impl Translator {
         self.refuse(
             "this kind of group cannot be carried over; known are `(…)`, `(?:…)` and `(?i)`",
         )
+    }
+
+    fn close_group(&mut self) -> Result<(), Refused> {
+        if self.open.pop().is_none() {
+            return self.refuse("`)` closes nothing; write `\\)` for the character");
+        }
+        self.copy(1, Last::Atom);
+        Ok(())
     }
 
     fn quantifier(&mut self, c: char) -> Result<(), Refused> {

@@ -171,7 +171,11 @@ fn what_would_mean_something_else_is_refused_with_its_place() {
         (r"\xg1", 1),
         (r"\x{100}", 1),
         ("(a", 1),
-        ("a)", 1),
+        ("a(b(?:c)", 2),
+        ("x(?i:a", 2),
+        ("a)", 2),
+        ("(a))b", 4),
+        ("a)|(b", 2),
         ("((a{1000}){1000}){1000}", 1),
     ] {
         let refused = refused(expression);

@@ -79,9 +79,9 @@ impl Context {
                 }
             }
             (Found::Directory, Extent::Subtree) if is_filtered => return Err(FILTERED),
-            (Found::Directory, Extent::Subtree) => RunKind::Tree {
-                delete: self.compares_with_deletion() && forms.delete_in_trees,
-            },
+            (Found::Directory, Extent::Subtree) => {
+                RunKind::tree(self.compares_with_deletion() && forms.delete_in_trees)
+            }
             _ => RunKind::Send { ignore_times: true },
         };
         let list = match kind {

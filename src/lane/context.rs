@@ -16,7 +16,7 @@ use crate::fail_queue::Failure;
 use crate::filter::Filter;
 use crate::lasting::Lasting;
 use crate::links::LinkIndex;
-use crate::local_target;
+use crate::local_target::{Astray, Pinned};
 use crate::path::{Identity, SourceRoot};
 use crate::rsync::{
     self, Ended, Forms, Launch, Names, Outcome, Pace, Program, RunKind, Standby, args, judge,
@@ -25,6 +25,9 @@ use crate::ssh;
 
 /// A disk may be that slow.
 const SHORTEST_PATIENCE: Duration = Duration::from_secs(10);
+
+/// The target of a job on this machine, which cannot be unmounted but lazily while this is kept.
+pub(super) type Pin = Option<Arc<Pinned>>;
 
 /// What all jobs of a lane share.
 #[derive(Debug, Clone)]
@@ -125,18 +128,20 @@ impl Context {
         self.removals == Removals::All
     }
 
-    /// rsync would make a missing local target; ours may be a file system that is not mounted, or another one.
-    pub(super) async fn check_target(&self) -> Result<(), End> {
+    /// rsync would make a missing local target; ours may be a file system that is not mounted, or another one. It stays
+    /// what it is for as long as what is returned is kept. A target elsewhere needs no pin.
+    pub(super) async fn pin_target(&self) -> Result<Pin, End> {
         let Some(path) = self.local_target() else {
-            return Ok(());
+            return Ok(None);
         };
         let (path, guard) = (path.to_owned(), Arc::clone(&self.guard));
-        let checking = on_disk(move || {
-            local_target::check(&path)
-                .map_err(|message| End::Misconfigured(Failure { exit: -1, message }))?;
-            guard.check_target(&path).map_err(End::Held)
+        let pinning = on_disk(move || {
+            let target = Pinned::open(&path).map_err(misconfigured)?;
+            guard.check_target(&target.lasting()).map_err(End::Held)?;
+            target.check_writable().map_err(misconfigured)?;
+            Ok(Some(Arc::new(target)))
         });
-        checking.await.unwrap_or(Err(End::Stopped))
+        pinning.await.unwrap_or(Err(End::Stopped))
     }
 
     /// The target, if it is a directory of this machine.
@@ -169,8 +174,25 @@ impl Context {
         }
     }
 
-    /// As [`rsync::run`], over an open connection where it goes over ssh.
+    /// As [`rsync::run`], over an open connection where it goes over ssh. A run to a local target that was not in its
+    /// place before and after is not believed: how the job ends by that.
     pub(super) async fn run(
+        &self,
+        target: &Pin,
+        launch: &Launch,
+        list: Vec<u8>,
+        limit: Option<Duration>,
+        cancel: &CancellationToken,
+        listen: impl FnMut(&[u8]),
+    ) -> Result<Ended, End> {
+        in_its_place(target, cancel).await?;
+        let ended = self.run_unpinned(launch, list, limit, cancel, listen).await;
+        in_its_place(target, cancel).await?;
+        Ok(ended)
+    }
+
+    /// The same for what writes nothing.
+    pub(super) async fn run_unpinned(
         &self,
         launch: &Launch,
         list: Vec<u8>,
@@ -230,7 +252,7 @@ impl Context {
     /// # Errors
     /// How such a run ends otherwise.
     pub async fn probe(self: &Arc<Self>, forms: Forms, halt: &Halt) -> Result<(), End> {
-        self.check_target().await?;
+        let target = self.pin_target().await?;
         let root = self.open_root().await.map_err(End::Held)?;
         let kind = RunKind::Send { ignore_times: true };
         let _permit = self.permit(halt).await.ok_or(End::Stopped)?;
@@ -238,13 +260,14 @@ impl Context {
         self.hang_up().await;
         let ended = self
             .run(
+                &target,
                 &self.launch(&root, kind, forms, Pace::Brief),
                 Vec::new(),
                 Some(self.remote.timeout),
                 &halt.cancel,
                 |_| {},
             )
-            .await;
+            .await?;
         let names = Names {
             listed: &[],
             root: &self.source,
@@ -258,6 +281,30 @@ impl Context {
             _ => Ok(()),
         }
     }
+}
+
+/// Whether the name of a local target leads to where it led when it was pinned. A file system may hang at that, so it is
+/// not waited for when children are to end.
+pub(super) async fn in_its_place(target: &Pin, cancel: &CancellationToken) -> Result<(), End> {
+    let Some(target) = target.clone() else {
+        return Ok(());
+    };
+    let looking = on_disk(move || target.check_name());
+    let found = tokio::select! {
+        biased;
+        () = cancel.cancelled() => return Err(End::Stopped),
+        found = looking => found,
+    };
+    match found {
+        Some(Ok(())) => Ok(()),
+        Some(Err(Astray::Missing(message))) => Err(misconfigured(message)),
+        Some(Err(Astray::Other(difference))) => Err(End::Held(Hold::OtherTarget(difference))),
+        None => Err(End::Stopped),
+    }
+}
+
+fn misconfigured(message: String) -> End {
+    End::Misconfigured(Failure { exit: -1, message })
 }
 
 /// The runtime ends: whatever is asked for now does not happen any more.

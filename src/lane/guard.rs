@@ -1,39 +1,73 @@
 //! What keeps a lane from deleting what it should not: whether the source, what is mounted below it, and a local target
 //! are what the remote was last equal to.
 //!
-//! What it [knows](Known) is learnt when a comparison of everything got through, or from a person, and kept between
-//! starts where there is a state directory; else it lasts as long as the process. The decisions are pure and elsewhere
+//! What it [knows](Known) is learnt when a remote is first made equal, or from a person. It is kept between starts where
+//! there is a state directory; else it lasts as long as the process ([`Memory`]). The decisions are pure and elsewhere
 //! ([`Lasting::differs`], [`Gaps`]); here are the looks at the file system, and the one lock around what is known.
 
 use std::collections::BTreeMap;
-use std::fs::File;
 use std::io;
 use std::os::fd::OwnedFd;
-use std::path::Path;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use rustix::fs::OFlags;
+use rustix::fs::{Dir, OFlags};
 
 use super::Hold;
-use super::volumes::{Gaps, Volumes};
+use super::volumes::{Gap, Gaps, Volumes};
 use crate::filter::{Filter, Kind};
 use crate::lasting::Lasting;
 use crate::mounts::{MountTable, Mounted};
 use crate::path::{Identity, RelPath, SourceRoot};
+use crate::saved::Key;
 use crate::saved::known::Known;
 use crate::store::known::KnownFile;
 
-/// A first comparison may remove so many entries in any case …
-const FEW: u64 = 100;
+/// A first comparison may remove so many entries in any case: what a fresh file system has, and a try or two.
+const FEW: u64 = 10;
 
 /// See the module.
 #[derive(Debug)]
 pub struct Guard {
     state: Mutex<State>,
-    /// What is not mirrored.
-    filter: Option<Arc<Filter>>,
     /// `-x`: what is mounted below the source is not mirrored.
     one_file_system: bool,
+    /// Whether what changes says that the remote belongs to this source: without a first push nothing else does.
+    learns_from_changes: bool,
+    /// Where those that follow find it.
+    memory: (Memory, Key),
+    /// Held by whoever writes the file: a job and a person may both have something to keep.
+    writing: Mutex<()>,
+}
+
+/// What a guard begins with.
+#[derive(Debug)]
+pub struct Beginning {
+    /// Whose it is.
+    pub key: Key,
+    /// What was kept of it.
+    pub known: Known,
+    /// Where it is kept from now on.
+    pub file: Option<KnownFile>,
+    /// What guards before this one knew, in this process.
+    pub memory: Memory,
+    /// What is not mirrored.
+    pub filter: Option<Arc<Filter>>,
+    /// `-x`: what is mounted below the source is not mirrored.
+    pub one_file_system: bool,
+    /// Whether the first thing is a push of everything.
+    pub initial_push: bool,
+    /// A person has said that whatever is there at the start is meant.
+    pub accepted: bool,
+}
+
+/// What the guards of a process know, so that a lane that is begun anew by a reload knows it too.
+#[derive(Debug, Clone, Default)]
+pub struct Memory(Arc<Mutex<BTreeMap<Key, Known>>>);
+
+impl Memory {
+    fn all(&self) -> MutexGuard<'_, BTreeMap<Key, Known>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
 }
 
 #[derive(Debug)]
@@ -43,6 +77,10 @@ struct State {
     kept: Known,
     /// The directory that a person has accepted.
     accepted: Option<Identity>,
+    /// What is not mirrored.
+    filter: Option<Arc<Filter>>,
+    /// The first target on this machine that was used, as long as none is known.
+    used: Option<Lasting>,
     file: Option<KnownFile>,
     table: Option<MountTable>,
     /// A person said that what the first comparison removes is meant.
@@ -99,22 +137,31 @@ impl View {
 }
 
 impl Guard {
-    /// A guard that knows this, and keeps it in that file. With `accepted` a person has said that whatever is there at
-    /// the start is meant.
+    /// A guard.
     #[must_use]
-    pub fn new(
-        known: Known,
-        file: Option<KnownFile>,
-        filter: Option<Arc<Filter>>,
-        one_file_system: bool,
-        accepted: bool,
-    ) -> Self {
-        let kept = known.clone();
-        let known = if accepted { Known::default() } else { known };
+    pub fn new(beginning: Beginning) -> Self {
+        let Beginning {
+            key,
+            known: kept,
+            file,
+            memory,
+            filter,
+            one_file_system,
+            initial_push,
+            accepted,
+        } = beginning;
+        let remembered = memory.all().get(&key).cloned();
+        let known = match remembered {
+            _ if accepted => Known::default(),
+            Some(known) => known,
+            None => kept.clone(),
+        };
         let state = State {
             known,
             kept,
             accepted: None,
+            filter,
+            used: None,
             file,
             table: MountTable::open().ok(),
             first_is_accepted: accepted,
@@ -122,8 +169,24 @@ impl Guard {
         };
         Self {
             state: Mutex::new(state),
-            filter,
             one_file_system,
+            learns_from_changes: !initial_push,
+            memory: (memory, key),
+            writing: Mutex::default(),
+        }
+    }
+
+    /// Another filter holds from now on.
+    pub fn refilter(&self, filter: Arc<Filter>) {
+        self.state().filter = Some(filter);
+    }
+
+    /// Has whoever follows know it.
+    fn remember(&self, known: &Known) {
+        let (memory, key) = &self.memory;
+        let mut all = memory.all();
+        if all.get(key) != Some(known) {
+            all.insert(key.clone(), known.clone());
         }
     }
 
@@ -171,27 +234,30 @@ impl Guard {
         Ok(())
     }
 
-    /// Holds a target on this machine that is another than it was. Blocks on the file system.
+    /// Holds a target on this machine that is another than it was, or than the first one that was used.
     ///
     /// # Errors
     /// In what it is another.
-    pub fn check_target(&self, path: &Path) -> Result<(), Hold> {
-        let Some(known) = self.state().known.target else {
-            return Ok(());
-        };
-        // What cannot be opened is told by whoever writes to it.
-        let now = File::open(path).and_then(|dir| Lasting::of(&dir)).ok();
-        match now.and_then(|now| known.differs(&now)) {
-            Some(difference) => Err(Hold::OtherTarget(difference)),
-            None => Ok(()),
-        }
+    pub fn check_target(&self, now: &Lasting) -> Result<(), Hold> {
+        self.state().check_target(now)
+    }
+
+    /// The same, and from now on this one is expected, also before it is equal to anything.
+    ///
+    /// # Errors
+    /// In what it is another.
+    pub fn use_target(&self, now: &Lasting) -> Result<(), Hold> {
+        let mut state = self.state();
+        state.check_target(now)?;
+        state.used.get_or_insert(*now);
+        Ok(())
     }
 
     /// Whether the remote was never equal to anything, as far as is known, and nobody has said that this is right.
     #[must_use]
     pub fn is_first_contact(&self) -> bool {
         let state = self.state();
-        state.known.source.is_none() && !state.first_is_accepted
+        !state.known.compared && !state.first_is_accepted
     }
 
     /// Looks at what is mounted below the source. What was not seen there before is known from now on, and what was
@@ -201,15 +267,22 @@ impl Guard {
         if self.one_file_system {
             return View::default();
         }
-        let (mut points, mut known) = {
+        let (mut points, before, filter) = {
             let mut state = self.state();
-            (state.mount_points(root), state.known.volumes.clone())
+            let points = state.mount_points(root);
+            (points, state.known.clone(), state.filter.clone())
         };
-        if points.is_empty() && known.is_empty() {
+        if points.is_empty() && before.volumes.is_empty() {
             return View::default();
         }
-        points.retain(|path, _| !self.is_excluded(path));
-        known.retain(|path, _| !self.is_excluded(path));
+        let is_excluded = |path: &RelPath| {
+            let filter = filter.as_ref();
+            filter.is_some_and(|filter| filter.covers(path, Kind::Directory))
+        };
+        points.retain(|path, _| !is_excluded(path));
+        let mut known = before.volumes.clone();
+        known.retain(|path, _| !is_excluded(path));
+        let mut filled = Vec::new();
         let mut view = View::default();
         for path in points.keys().chain(known.keys()) {
             if view.present.contains_key(path) {
@@ -224,33 +297,70 @@ impl Guard {
             };
             let is_mount = lasting.is_mount.unwrap_or(points.contains_key(path));
             if is_mount {
+                if has_entry(root, path) {
+                    filled.push(path.clone());
+                }
                 view.present.insert(path.clone(), lasting);
                 view.pins.push(dir);
             }
         }
         view.gaps = Gaps::between(&known, &view.present);
-        let (present, gaps) = (&view.present, &view.gaps);
-        let known = &mut self.state().known.volumes;
-        known.retain(|path, _| present.contains_key(path) || gaps.around(path).is_some());
-        for (path, volume) in present {
-            if gaps.around(path).is_none() {
-                known.insert(path.clone(), *volume);
+        // One that never held anything, and one that was there when the remote was first made equal, may be empty.
+        let may_be_empty = |path: &RelPath| {
+            if before.volumes.contains_key(path) {
+                !before.filled.contains(path)
+            } else {
+                before.source.is_none()
+            }
+        };
+        for path in view.present.keys() {
+            if !filled.contains(path) && !may_be_empty(path) {
+                view.gaps.add(path.clone(), Gap::Empty);
             }
         }
+        let (present, gaps) = (&view.present, &view.gaps);
+        let known = &mut self.state().known;
+        let stays = |path: &RelPath| {
+            present.contains_key(path) || gaps.around(path).is_some() || is_excluded(path)
+        };
+        known.volumes.retain(|path, _| stays(path));
+        known.filled.retain(|path| stays(path));
+        for (path, volume) in present {
+            if gaps.around(path).is_none() {
+                known.volumes.insert(path.clone(), *volume);
+                known
+                    .filled
+                    .extend(filled.iter().filter(|one| *one == path).cloned());
+            }
+        }
+        self.remember(known);
         view
     }
 
-    fn is_excluded(&self, path: &RelPath) -> bool {
-        let filter = self.filter.as_ref();
-        filter.is_some_and(|filter| filter.covers(path, Kind::Directory))
-    }
-
     /// A comparison of everything got through: from now on these are the source and the target.
-    pub fn learn(&self, root: &SourceRoot, target: Option<&Path>) {
-        let target = target.and_then(lasting_at);
+    pub fn learn(&self, root: &SourceRoot, target: Option<Lasting>) {
         let known = &mut self.state().known;
         known.source = Some(root.lasting());
         known.target = target;
+        known.compared = true;
+        self.remember(known);
+    }
+
+    /// What is at the remote comes from this source from now on, whether or not all of it gets there: a comparison of
+    /// everything begins that may delete what it would.
+    pub fn relate(&self, root: &SourceRoot) {
+        let known = &mut self.state().known;
+        if known.source.is_none() {
+            known.source = Some(root.lasting());
+            self.remember(known);
+        }
+    }
+
+    /// A change got there.
+    pub fn relate_by_change(&self, root: &SourceRoot) {
+        if self.learns_from_changes {
+            self.relate(root);
+        }
     }
 
     /// Whether something is known that the next start would not know; see [`keep`](Self::keep).
@@ -262,15 +372,21 @@ impl Guard {
 
     /// A person says that the source, what is mounted below it, and the target are right as they are. To be
     /// [kept](Self::keep). Blocks on the file system.
-    pub fn accept(&self, root: &SourceRoot, target: Option<&Path>) {
+    pub fn accept(&self, root: &SourceRoot, target: Option<Lasting>) {
         let present = self.look(root).present;
         let is_empty = root.is_empty().unwrap_or(false);
+        let filled = present.keys().filter(|path| has_entry(root, path));
+        let filled = filled.cloned().collect();
         let mut state = self.state();
         state.known = Known {
             source: Some(root.lasting()),
-            target: target.and_then(lasting_at),
+            target,
+            compared: true,
             volumes: present,
+            filled,
         };
+        self.remember(&state.known);
+        state.used = None;
         state.accepted = Some(root.identity());
         state.first_is_accepted = true;
         state.empty_is_accepted = is_empty;
@@ -281,6 +397,7 @@ impl Guard {
     /// # Errors
     /// It could not be written.
     pub fn keep(&self) -> io::Result<()> {
+        let _alone = self.writing.lock().unwrap_or_else(PoisonError::into_inner);
         let (file, known) = {
             let state = self.state();
             (state.file.clone(), state.known.clone())
@@ -293,6 +410,14 @@ impl Guard {
 }
 
 impl State {
+    fn check_target(&self, now: &Lasting) -> Result<(), Hold> {
+        let expected = self.known.target.or(self.used);
+        match expected.and_then(|expected| expected.differs(now)) {
+            Some(difference) => Err(Hold::OtherTarget(difference)),
+            None => Ok(()),
+        }
+    }
+
     /// Without a table only what is known is looked at.
     fn mount_points(&mut self, root: &SourceRoot) -> BTreeMap<RelPath, Mounted> {
         let Some(table) = &mut self.table else {
@@ -305,8 +430,15 @@ impl State {
     }
 }
 
-fn lasting_at(path: &Path) -> Option<Lasting> {
-    File::open(path).and_then(|dir| Lasting::of(&dir)).ok()
+/// What cannot be read may hold anything.
+fn has_entry(root: &SourceRoot, dir: &RelPath) -> bool {
+    let opened = root.open_dir(dir, OFlags::RDONLY);
+    let Ok(entries) = opened.and_then(|dir| Ok(Dir::read_from(dir)?)) else {
+        return true;
+    };
+    entries
+        .flatten()
+        .any(|entry| !matches!(entry.file_name().to_bytes(), b"." | b".."))
 }
 
 /// Whether a first comparison that would remove so many of the entries at a remote is to wait for a person.
@@ -326,7 +458,7 @@ mod tests {
 
     #[test]
     fn a_first_comparison_may_remove_a_few_entries_or_the_smaller_half() {
-        assert_eq!(check_first(100, 100), Ok(()));
+        assert_eq!(check_first(10, 10), Ok(()));
         assert_eq!(check_first(5000, 10_000), Ok(()));
         let hold = check_first(101, 150).expect_err("most of it");
         assert!(hold.to_string().contains("101 of 150"), "{hold}");

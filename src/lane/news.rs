@@ -211,7 +211,8 @@ pub fn ended(remote: &str, pending: usize) {
     if pending > 0 {
         info!(
             SERSYNC_REMOTE = remote,
-            "{remote}: the next start sends {pending} pending changes"
+            "{remote}: the next start sends {}",
+            counted(pending as u64, "pending change", "pending changes")
         );
     }
 }

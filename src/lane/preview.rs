@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use tokio_util::sync::CancellationToken;
 
-use super::context::Context;
+use super::context::{Context, in_its_place};
 use super::guard::{View, check_first};
 use super::removal::{Extraneous, Removal, left_out};
 use super::sample;
@@ -81,7 +81,16 @@ impl Context {
     }
 
     async fn rehearse_push(self: &Arc<Self>, most: usize) -> Result<Preview, String> {
-        self.check_target().await.map_err(|end| end.cause())?;
+        let target = self.pin_target().await.map_err(|end| end.cause())?;
+        let preview = self.rehearse_push_to_it(most).await?;
+        // Nothing is written, so it is enough to know that all of it was said of this one.
+        let never = CancellationToken::new();
+        let found = in_its_place(&target, &never).await;
+        found.map_err(|end| end.cause())?;
+        Ok(preview)
+    }
+
+    async fn rehearse_push_to_it(self: &Arc<Self>, most: usize) -> Result<Preview, String> {
         let root = if self.compares_with_deletion() {
             self.open_root_to_delete().await
         } else {
@@ -138,7 +147,7 @@ impl Context {
         preview: &mut Preview,
     ) -> Result<(), Instead> {
         let delete = self.compares_with_deletion() && forms.delete_in_trees;
-        let kind = RunKind::Tree { delete };
+        let kind = RunKind::tree(delete);
         let listed = [RelPath::root()];
         let take = |item| preview.take(item, most);
         let ended = self.rehearse(
@@ -245,7 +254,7 @@ impl Context {
     /// Whether the receiver keeps fractions of seconds, as the push would find out before it begins.
     async fn ask_for_exact_times(&self, root: &Arc<SourceRoot>, forms: Forms) -> Option<bool> {
         let below = Arc::clone(root);
-        let sampling = on_disk(move || sample::files(&below, &[RelPath::root()]));
+        let sampling = on_disk(move || sample::files(&below, &[]));
         let files = sampling.await.unwrap_or_default();
         if files.is_empty() {
             return None;
@@ -254,7 +263,7 @@ impl Context {
         for (exact, equal) in [false, true].into_iter().zip(&mut equal) {
             let launch = self.launch(root, RunKind::Ask { exact }, forms, Pace::Long);
             let never = CancellationToken::new();
-            let asked = self.run(&launch, args::list(&files), None, &never, |_| {});
+            let asked = self.run_unpinned(&launch, args::list(&files), None, &never, |_| {});
             let ended = asked.await;
             if !matches!(ended.exit, Exit::Code(0)) {
                 return None;
@@ -281,7 +290,7 @@ impl Context {
         let mut itemized = Itemized::default();
         let listen = |output: &[u8]| itemized.read(output).into_iter().for_each(&mut take);
         let never = CancellationToken::new();
-        self.run(&launch, list, None, &never, listen).await
+        self.run_unpinned(&launch, list, None, &never, listen).await
     }
 
     /// What the end of a rehearsal says.

@@ -137,6 +137,19 @@ impl Removal {
         self.doomed.len() as u64
     }
 
+    /// The topmost entries on the way to what is to be removed that are taken for missing, in order.
+    #[must_use]
+    pub fn topmost(&self) -> Vec<RelPath> {
+        let topmost = self.doomed.iter().map(|path| {
+            let mut above = path.ancestors_below_root();
+            above
+                .find(|dir| self.all.contains(dir))
+                .unwrap_or_else(|| path.clone())
+        });
+        let topmost: BTreeSet<RelPath> = topmost.collect();
+        topmost.into_iter().collect()
+    }
+
     /// What is to be removed, in order.
     pub fn doomed(&self) -> impl ExactSizeIterator<Item = &RelPath> {
         self.doomed.iter()
@@ -323,6 +336,7 @@ mod tests {
         let is_here = |dir: &RelPath| *dir == path("a");
         let removal = Removal::pick(found, Some(&filter()), None, is_here);
         assert_eq!(removal.kept, paths(&["a/old"]));
+        assert_eq!(removal.topmost(), [path("a/old")]);
         let runs: Vec<_> = removal
             .runs(Hides::default())
             .map(|run| shown(&run))

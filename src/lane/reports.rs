@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use super::down::Down;
 use super::planning::MOST_PATHS;
-use super::{End, LaneState, MOST_DIRTY, News, Report, Split, VOLUME_MISSING};
+use super::{End, Hold, LaneState, MOST_DIRTY, News, Report, Split, VOLUME_MISSING};
 use crate::change::{Change, Extent};
 use crate::dirty::{DirtyPath, Route};
 use crate::fail_queue::{Failed, Failure};
@@ -243,6 +243,10 @@ impl LaneState {
                 } else {
                     HOLD_CHECK
                 };
+                if is_new && matches!(hold, Hold::OtherTarget(_)) {
+                    // What it misses when it is back is not known: it may have been elsewhere.
+                    self.dirty.insert(Change::subtree(RelPath::root()), now);
+                }
                 self.held = Some((hold.clone(), now + check));
                 if is_new {
                     vec![News::Held(hold)]

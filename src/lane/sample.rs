@@ -10,18 +10,21 @@ use crate::path::{RelPath, SourceRoot, look};
 
 /// Enough that a file or two that really differ do not matter.
 const FILES: usize = 32;
+/// That so many were put in place within the second of those before them is another matter.
+const ENOUGH: u64 = 4;
 /// At the most this many entries are looked at: some milliseconds.
 const ENTRIES: usize = 2000;
 /// A file changed later may be on its way.
 const AT_REST: Duration = Duration::from_secs(5);
 
-/// Regular files below these directories whose times have fractions. Blocks on the file system.
-pub fn files(root: &SourceRoot, trees: &[RelPath]) -> Vec<RelPath> {
+/// Regular files of a source whose times have fractions, none of them below these directories, which have just changed.
+/// Blocks on the file system.
+pub fn files(root: &SourceRoot, changed: &[RelPath]) -> Vec<RelPath> {
     let latest = SystemTime::now()
         .checked_sub(AT_REST)
         .and_then(|at| at.duration_since(SystemTime::UNIX_EPOCH).ok())
         .map_or(0, |at| at.as_secs().cast_signed());
-    let mut pending: VecDeque<RelPath> = trees.iter().take(FILES).cloned().collect();
+    let mut pending = VecDeque::from([RelPath::root()]);
     let mut found = Vec::new();
     let mut looked_at = 0;
     while let Some(dir) = pending.pop_front() {
@@ -44,7 +47,12 @@ pub fn files(root: &SourceRoot, trees: &[RelPath]) -> Vec<RelPath> {
                 continue;
             };
             match FileType::from_raw_mode(stat.st_mode) {
-                FileType::Directory => pending.push_back(dir.join(name)),
+                FileType::Directory => {
+                    let below = dir.join(name);
+                    if !changed.contains(&below) {
+                        pending.push_back(below);
+                    }
+                }
                 FileType::RegularFile if stat.st_mtime_nsec != 0 && stat.st_mtime < latest => {
                     found.push(dir.join(name));
                 }
@@ -55,10 +63,14 @@ pub fn files(root: &SourceRoot, trees: &[RelPath]) -> Vec<RelPath> {
     found
 }
 
-/// Of files that are equal at the receiver by whole seconds, most are equal by fractions too, or hardly one.
-/// `None` if there is none to tell by.
+/// A receiver that cuts fractions off has no file that is equal by them. That some are not says nothing: they may be
+/// others of the same second. `None` if there is too little to tell by.
 pub fn verdict(equal_by_seconds: u64, equal_by_fractions: u64) -> Option<bool> {
-    (equal_by_seconds > 0).then_some(equal_by_fractions * 2 >= equal_by_seconds)
+    match (equal_by_fractions, equal_by_seconds) {
+        (1.., _) => Some(true),
+        (0, ENOUGH..) => Some(false),
+        (0, _) => None,
+    }
 }
 
 #[cfg(test)]
@@ -69,6 +81,8 @@ mod tests {
     fn a_receiver_that_cuts_fractions_off_is_told_by_the_files_that_are_equal_but_for_them() {
         assert_eq!(verdict(0, 0), None, "an empty replica says nothing");
         assert_eq!(verdict(30, 0), Some(false));
+        assert_eq!(verdict(3, 0), None, "they may be others");
+        assert_eq!(verdict(30, 1), Some(true), "it keeps those of one");
         assert_eq!(
             verdict(30, 29),
             Some(true),

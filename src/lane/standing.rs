@@ -17,16 +17,16 @@ impl LaneState {
         known.chain(self.dirty.oldest()).min()
     }
 
-    /// How it stands with whatever differed at `at` or before: `None` while it is on its way. With `patient`, what
-    /// somebody must resume is waited for too, and failed paths count in the end; but not for a remote that was found
-    /// away since.
+    /// How it stands with whatever differed at `at` or before: `None` while it is on its way. Nobody waits while it is
+    /// paused. With `patient`, what is held is waited for too, and failed paths count in the end; but not for a remote
+    /// that was found away since.
     #[must_use]
     pub fn settled(&self, at: Instant, patient: bool) -> Option<Settled> {
         let failed = self.failed.len() as u64;
+        if self.paused {
+            return Some(Settled::Paused);
+        }
         if !patient {
-            if self.paused {
-                return Some(Settled::Paused);
-            }
             if let Some(cause) = self.hold() {
                 return Some(Settled::Held(cause));
             }

@@ -6,6 +6,7 @@ use super::reports::*;
 use super::*;
 use crate::change::Extent;
 use crate::control::State;
+use crate::lasting::Difference;
 
 mod beside;
 mod failures;

@@ -3,7 +3,8 @@
 //! Sending and deleting are two runs. The first has no option that removes anything but what stands in the way of a
 //! change of kind; a module that refuses deletions still gets its files, and a moved file arrives under its new name
 //! before the old one goes. Before each run the source root is verified; each child starts in that very directory, by
-//! descriptor, so an unmounted or replaced root can make a run fail but cannot make it delete.
+//! descriptor, so an unmounted or replaced root can make a run fail but cannot make it delete. A target on this machine is
+//! held open as long, and what a run has done counts only if it was in its place before and after.
 //!
 //! | part | what it does |
 //! |---|---|
@@ -20,7 +21,7 @@ use std::ffi::OsString;
 use std::io;
 use std::sync::Arc;
 
-use super::context::{Context, Halt};
+use super::context::{Context, Halt, Pin};
 use super::guard::View;
 use super::{Batch, End, Hold, Job, Report};
 use crate::change::Extent;
@@ -29,6 +30,7 @@ use crate::dirty::{DirtyPath, Route};
 use crate::fail_queue::Failure;
 use crate::filter::Filter;
 use crate::path::{RelPath, SourceRoot};
+use crate::resolve::mirrored::uncovered;
 use crate::resolve::{Resolved, Rules, directories, present, resolve};
 use crate::rsync::{Forms, RunKind, Standby};
 
@@ -49,6 +51,13 @@ const RIDE_ALONG: u64 = 1 << 20;
 
 /// The percentage of a comparison that is over.
 const DONE: u8 = 100;
+
+/// Names that the source did not have when a batch was resolved.
+struct Missing {
+    gone: Vec<RelPath>,
+    /// What stood there was excluded.
+    hidden: Vec<RelPath>,
+}
 
 /// Carries out a job.
 pub async fn execute(
@@ -80,6 +89,7 @@ pub async fn execute(
     let filter = filtered::with_excludes(context.filter.as_ref(), &excludes);
     let mut transfer = Transfer {
         context,
+        target: None,
         filter,
         route,
         beside,
@@ -95,16 +105,20 @@ pub async fn execute(
         indivisible: Vec::new(),
         rules: Vec::new(),
         standby_was_cut_off: false,
+        astray: None,
         bytes: 0,
         view: View::default(),
         has_compared_everything: false,
         made: 0,
         report,
     };
-    if let Err(end) = transfer.context.check_target().await {
-        transfer.report.end = end;
-        transfer.report.again = paths;
-        return transfer.report;
+    match transfer.context.pin_target().await {
+        Ok(target) => transfer.target = target,
+        Err(end) => {
+            transfer.report.end = end;
+            transfer.report.again = paths;
+            return transfer.report;
+        }
     }
     let root = match transfer.context.open_root().await {
         Ok(root) => Arc::new(root),
@@ -127,6 +141,8 @@ pub async fn execute(
 
 struct Transfer {
     context: Arc<Context>,
+    /// Kept until the job has ended.
+    target: Pin,
     /// What is not mirrored, or not touched by this job.
     filter: Option<Arc<Filter>>,
     route: Route,
@@ -152,6 +168,8 @@ struct Transfer {
     /// Filter rules for the run that is made now.
     rules: Vec<OsString>,
     standby_was_cut_off: bool,
+    /// How the job ends, once its target was found not to be in its place.
+    astray: Option<End>,
     /// What the job's files weigh.
     bytes: u64,
     /// What is mounted below the source.
@@ -209,15 +227,18 @@ impl Transfer {
         self.send(&root, &mut resolved).await;
         self.make_way(&root).await;
         let gone = std::mem::take(&mut resolved.gone);
-        let names = gone.iter().map(|dirty| dirty.path.clone()).collect();
-        self.delete(gone, std::mem::take(&mut resolved.hidden))
-            .await;
+        let hidden = std::mem::take(&mut resolved.hidden);
+        let missing = Missing {
+            gone: gone.iter().map(|dirty| dirty.path.clone()).collect(),
+            hidden: hidden.iter().map(|dirty| dirty.path.clone()).collect(),
+        };
+        self.delete(gone, hidden).await;
         self.sweep(&root).await;
         self.compare(std::mem::take(&mut resolved.trees)).await;
         self.learn(&root).await;
         // A tree that was compared without deletion has left it; the next job counts it.
         self.report.again.append(&mut self.in_the_way);
-        self.look_again(root, resolved, names).await;
+        self.look_again(root, resolved, missing).await;
     }
 
     fn not_seen(&mut self, dirty: DirtyPath, error: &io::Error) {
@@ -283,11 +304,13 @@ impl Transfer {
     /// a name that was gone and is taken again: a deletion leaves what exists, and it may be the old directory of that
     /// name that still stands at the receiver. So does that if a file was to take its place, and was a directory by the
     /// time that rsync looked.
-    async fn look_again(&mut self, root: Arc<SourceRoot>, resolved: Resolved, gone: Vec<RelPath>) {
+    async fn look_again(&mut self, root: Arc<SourceRoot>, resolved: Resolved, missing: Missing) {
+        let filter = self.context.filter.clone();
         let looking = on_disk(move || {
             let mut changed = resolved.changed_parents(&root);
-            changed.extend(present(&root, &gone));
+            changed.extend(present(&root, &missing.gone));
             changed.extend(directories(&root, &resolved.no_directories));
+            changed.extend(uncovered(&root, &missing.hidden, filter.as_deref()));
             changed
         });
         for path in looking.await.unwrap_or_default() {

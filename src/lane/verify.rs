@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use super::End;
 use super::context::{Context, Halt};
 use super::removal::left_out;
 use super::transfer::on_disk;
@@ -34,7 +35,7 @@ impl Context {
         forms: Forms,
         halt: &Halt,
     ) -> Result<Verified, String> {
-        self.check_target().await.map_err(|end| end.cause())?;
+        let target = self.pin_target().await.map_err(|end| end.cause())?;
         let root = Arc::new(self.open_root().await.map_err(|hold| hold.to_string())?);
         let kind = RunKind::Verify {
             delete: self.compares_with_deletion() && forms.delete_in_trees,
@@ -70,8 +71,12 @@ impl Context {
             let rules = left_out(&mirrored.excluded, &mirrored.hidden);
             launch.args.splice(0..0, rules);
         }
-        let running = self.run(&launch, args::list(paths), None, &halt.cancel, listen);
-        let ended = running.await;
+        let list = args::list(paths);
+        let running = self.run(&target, &launch, list, None, &halt.cancel, listen);
+        let ended = running.await.map_err(|end| match end {
+            End::Stopped => "it was ended".into(),
+            end => end.cause(),
+        })?;
         let names = Names {
             listed: paths,
             root: &self.source,

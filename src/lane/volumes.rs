@@ -25,6 +25,8 @@ pub enum Gap {
     Unmounted,
     /// Another file system is.
     Other(Difference),
+    /// What is mounted there has no entry, as a disk that was lost has not, or one that was mounted over what was there.
+    Empty,
 }
 
 impl Gap {
@@ -35,6 +37,11 @@ impl Gap {
             Self::Unmounted => "its file system is not mounted".to_owned(),
             Self::Other(difference) => {
                 format!("another file system is mounted there than before: {difference}")
+            }
+            Self::Empty => {
+                return "the file system that is mounted there is empty; what the remote has of it is kept until it has \
+                        an entry, or until `sersync resume --accept-source` says that it is meant to be empty"
+                    .to_owned();
             }
         };
         format!(
@@ -74,10 +81,15 @@ impl Gaps {
     /// Both.
     pub fn extend(&mut self, other: Self) {
         for (path, gap) in other.0 {
-            if self.around(&path).is_none() {
-                self.0.retain(|below, _| !below.is_within(&path));
-                self.0.insert(path, gap);
-            }
+            self.add(path, gap);
+        }
+    }
+
+    /// One more; what is below it is part of it.
+    pub fn add(&mut self, path: RelPath, gap: Gap) {
+        if self.around(&path).is_none() {
+            self.0.retain(|below, _| !below.is_within(&path));
+            self.0.insert(path, gap);
         }
     }
 

@@ -30,7 +30,7 @@ use crate::ssh;
 use crate::sysctl::{self, Limit, Limits};
 use crate::watch::file_system::{self, Shared};
 use crate::watch::inotify::Inotify;
-use crate::watch::{WatchConfig, Watcher, Watching};
+use crate::watch::{PULSE, WatchConfig, Watcher, Watching};
 
 mod absence;
 mod questions;
@@ -49,8 +49,6 @@ const EMPTY_CHECK: Duration = Duration::from_secs(2);
 const ROUTINE_CHECK: Duration = Duration::from_secs(120);
 /// A source to which others may write too is compared this often.
 const SCAN_EVERY: Duration = Duration::from_secs(60);
-/// A question to the watcher whose answer nobody waits for.
-const PULSE: u64 = 0;
 
 /// How a session with one source directory ended.
 pub(super) enum SessionEnd {

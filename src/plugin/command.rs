@@ -3,6 +3,7 @@
 //! It is a child with a process group of its own, which is ended as a whole when it takes too long or the service ends.
 
 use std::io::{self, ErrorKind};
+use std::path::Path;
 use std::process::{ExitStatus, Stdio};
 use std::time::Duration;
 
@@ -76,7 +77,7 @@ impl Command {
                 Stdio::null()
             })
             .stdout(Stdio::null())
-            .stderr(if self.config.discards_output {
+            .stderr(if self.config.discards_messages {
                 Stdio::null()
             } else {
                 Stdio::piped()
@@ -89,21 +90,29 @@ impl Command {
         let child = match command.spawn() {
             Ok(child) => child,
             // Somebody may be about to install it.
-            Err(error)
-                if matches!(
-                    error.kind(),
-                    ErrorKind::NotFound | ErrorKind::PermissionDenied
-                ) =>
-            {
-                return Outcome::Away(format!("failed to start `{program}`: {error}"));
-            }
-            Err(error) => return Outcome::Failed(format!("failed to start `{program}`: {error}")),
+            Err(error) => return not_started(program, &error),
         };
         match finish(child, list).await {
             None => Outcome::Done,
             Some(_) if self.config.ignore_error => Outcome::Done,
             Some(cause) => Outcome::Failed(cause),
         }
+    }
+}
+
+/// Somebody may be about to install it, or to mend its mode.
+fn not_started(program: &str, error: &io::Error) -> Outcome {
+    match error.kind() {
+        ErrorKind::NotFound if Path::new(program).is_file() => Outcome::Away(format!(
+            "what runs the script `{program}` is missing: install what its first line names"
+        )),
+        ErrorKind::NotFound => Outcome::Away(format!(
+            "the program `{program}` is missing: install it, or name another in `prefix`"
+        )),
+        ErrorKind::PermissionDenied => Outcome::Away(format!(
+            "the program `{program}` may not be run: {error}; make it executable"
+        )),
+        _ => Outcome::Failed(format!("failed to start `{program}`: {error}")),
     }
 }
 
@@ -185,5 +194,41 @@ impl Group {
 impl Drop for Group {
     fn drop(&mut self) {
         self.signal(Signal::KILL);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::PermissionsExt as _;
+
+    use super::*;
+
+    #[test]
+    fn what_is_missing_is_named_and_waited_for() {
+        let room = tempfile::tempdir().expect("a temporary directory");
+        let script = room.path().join("script");
+        let told = |script: &Path| {
+            let error = std::process::Command::new(script).spawn();
+            let error = error.expect_err("it cannot be started");
+            match not_started(&script.display().to_string(), &error) {
+                Outcome::Away(cause) => cause.replace(&room.path().display().to_string(), ""),
+                other => panic!("{other:?}"),
+            }
+        };
+        let missing = told(&script);
+        assert!(
+            missing.starts_with("the program `/script` is missing:"),
+            "{missing}"
+        );
+        std::fs::write(&script, "#!/nonexistent/shell\n").expect("our directory");
+        let refused = told(&script);
+        assert!(refused.contains("`/script` may not be run"), "{refused}");
+        let mode = std::fs::Permissions::from_mode(0o700);
+        std::fs::set_permissions(&script, mode).expect("our file");
+        let headless = told(&script);
+        assert!(
+            headless.contains("what runs the script `/script` is missing"),
+            "{headless}"
+        );
     }
 }

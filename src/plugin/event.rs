@@ -1,13 +1,15 @@
 //! What is told of a path: where it is, what it is now, and the word that inotify has for that.
 
-use std::collections::BTreeSet;
-use std::ffi::OsStr;
+use std::collections::{BTreeSet, HashMap};
+use std::ffi::{OsStr, OsString};
 use std::fs;
 use std::os::unix::ffi::OsStrExt as _;
-use std::path::{Path, PathBuf};
+use std::path::Path;
+use std::sync::Arc;
 
 use super::queue::Item;
 use crate::change::Extent;
+use crate::filter::{Filter, Kind};
 
 /// `IN_CLOSE_WRITE`
 const CLOSE_WRITE: u32 = 0x8;
@@ -46,25 +48,36 @@ impl Event {
 }
 
 /// Looks at what is to be told. With `expand`, a directory that came as a whole brings all that is in it, except for the
-/// source itself: a comparison of everything does not tell of everything. Returns no more than `most` events and how many
-/// were left out.
-pub(super) fn look(items: &[Item], expand: bool, most: usize) -> (Vec<Event>, usize) {
+/// source itself: a comparison of everything does not tell of everything; nor what is excluded by the filter of its source.
+/// Returns no more than `most` events and how many were left out.
+pub(super) fn look(
+    items: &[Item],
+    expand: bool,
+    most: usize,
+    filters: &HashMap<Arc<Path>, Arc<Filter>>,
+) -> (Vec<Event>, usize) {
     let (mut events, mut left_out) = (BTreeSet::new(), 0);
     for item in items {
-        let path = if item.path.is_root() {
-            item.source.to_path_buf()
-        } else {
-            item.source.join(item.path.as_path())
-        };
-        let mut pending = vec![path];
+        let filter = filters.get(&item.source);
+        let mut pending = vec![item.path.clone()];
         let mut is_first = true;
-        while let Some(path) = pending.pop() {
+        while let Some(below) = pending.pop() {
+            let path = if below.is_root() {
+                item.source.to_path_buf()
+            } else {
+                item.source.join(below.as_path())
+            };
             let found = fs::symlink_metadata(&path).ok();
             let is_gone = found.is_none();
             // Of what is gone only the watcher knew what it was; it reports directories with what was below them.
             let is_directory = found.map_or(is_first && item.extent == Extent::Subtree, |found| {
                 found.is_dir()
             });
+            let kind = Kind::directory_if(is_directory);
+            // What was told itself was mirrored.
+            if !is_first && filter.is_some_and(|filter| filter.excludes(&below, kind)) {
+                continue;
+            }
             is_first = false;
             if expand
                 && is_directory
@@ -72,7 +85,7 @@ pub(super) fn look(items: &[Item], expand: bool, most: usize) -> (Vec<Event>, us
                 && item.extent == Extent::Subtree
                 && !item.path.is_root()
             {
-                pending.extend(entries(&path));
+                pending.extend(entries(&path).iter().map(|name| below.join(name)));
             }
             if events.len() < most {
                 events.insert(Event {
@@ -88,19 +101,18 @@ pub(super) fn look(items: &[Item], expand: bool, most: usize) -> (Vec<Event>, us
     (events.into_iter().collect(), left_out)
 }
 
-/// What cannot be read now changes again or is gone.
-fn entries(dir: &Path) -> Vec<PathBuf> {
+/// Names in a directory. What cannot be read now changes again or is gone.
+fn entries(dir: &Path) -> Vec<Vec<u8>> {
     let Ok(entries) = fs::read_dir(dir) else {
         return Vec::new();
     };
-    let paths = entries.flatten().map(|entry| entry.path());
-    paths.collect()
+    let names = entries.flatten().map(|entry| entry.file_name());
+    names.map(OsString::into_encoded_bytes).collect()
 }
 
 #[cfg(test)]
 mod tests {
     use std::os::unix::fs::symlink;
-    use std::sync::Arc;
 
     use super::*;
     use crate::path::RelPath;
@@ -111,7 +123,7 @@ mod tests {
             path: RelPath::new(name.as_bytes()).expect("a valid path"),
             extent,
         };
-        let (events, left_out) = look(&[item], expand, 100);
+        let (events, left_out) = look(&[item], expand, 100, &HashMap::new());
         assert_eq!(left_out, 0);
         let below = |event: &Event| {
             let path = Path::new(event.os_path())
@@ -173,7 +185,7 @@ mod tests {
             path: RelPath::new(b"d").expect("valid"),
             extent: Extent::Subtree,
         };
-        let (events, left_out) = look(&[item], true, 2);
+        let (events, left_out) = look(&[item], true, 2, &HashMap::new());
         assert_eq!((events.len(), left_out), (2, 2));
     }
 }

@@ -118,7 +118,7 @@ impl Owed {
         };
         let range = self.waiting.range_mut(synced.path.clone()..);
         let covered = range.take_while(|(path, _)| match synced.extent {
-            Extent::Entry => **path == synced.path,
+            Extent::Entry | Extent::Name => **path == synced.path,
             Extent::Subtree => path.is_within(&synced.path),
         });
         let mut done = Vec::new();

@@ -75,9 +75,10 @@ impl Worker {
             let Ok(permit) = LOOKS.acquire().await else {
                 return;
             };
+            let filters = lock(&self.inbox.filters).clone();
             let looking = tokio::task::spawn_blocking(move || {
                 let _permit = permit;
-                look(&items, expand, MOST_OF_A_TREE)
+                look(&items, expand, MOST_OF_A_TREE, &filters)
             });
             let Ok((mut events, left_out)) = looking.await else {
                 return;

@@ -132,6 +132,17 @@ impl Mirrored {
     }
 }
 
+/// Those of some names, in order, under which the source has something that is mirrored. Blocks on the file system.
+#[must_use]
+pub fn uncovered(root: &SourceRoot, names: &[RelPath], filter: Option<&Filter>) -> Vec<RelPath> {
+    let mut there = super::present(root, names);
+    if let Some(filter) = filter {
+        let is_directory = |path: &RelPath| root.open_dir(path, OFlags::PATH).is_ok();
+        there.retain(|path| !filter.excludes(path, Kind::directory_if(is_directory(path))));
+    }
+    there
+}
+
 /// `None` if it is gone by now.
 fn is_directory(dir: &OwnedFd, name: &[u8], kind: FileType) -> Option<bool> {
     let kind = match kind {

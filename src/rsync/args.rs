@@ -60,6 +60,8 @@ pub enum RunKind {
     Tree {
         /// Also remove what is only at the receiver.
         delete: bool,
+        /// Compare what agrees in size and time by its content.
+        ignore_times: bool,
     },
     /// Count what a [`Tree`](Self::Tree) with deletion would make and remove, without doing anything.
     Foresee,
@@ -71,6 +73,15 @@ pub enum RunKind {
 }
 
 impl RunKind {
+    /// A comparison by size and time.
+    #[must_use]
+    pub const fn tree(delete: bool) -> Self {
+        Self::Tree {
+            delete,
+            ignore_times: false,
+        }
+    }
+
     /// Whether nothing is at stake but what is listed.
     #[must_use]
     pub fn is_by_name(self) -> bool {
@@ -144,11 +155,8 @@ pub fn arguments(remote: &RemoteConfig, kind: RunKind, forms: Forms, pace: Pace)
             for option in ["--no-r", "--dirs", "--ignore-missing-args"] {
                 ours(option);
             }
-            if ignore_times && remote.backup.is_some() {
-                // A file that is sent once more as it is would take the place of the version that is kept.
-                ours("--checksum");
-            } else if ignore_times {
-                ours("--ignore-times");
+            if ignore_times {
+                ours(ignoring_times(remote));
             } else {
                 ours(modify_window(forms.exact_times == Some(true)));
             }
@@ -195,12 +203,19 @@ pub fn arguments(remote: &RemoteConfig, kind: RunKind, forms: Forms, pace: Pace)
                 ours("--delete");
             }
         }
-        RunKind::Tree { delete } => {
+        RunKind::Tree {
+            delete,
+            ignore_times,
+        } => {
             ours("--recursive");
             ours(PROGRESS);
             ours("--ignore-missing-args");
-            // As long as nothing is known, there was nothing at the receiver to lose by it.
-            ours(modify_window(forms.exact_times != Some(false)));
+            if ignore_times {
+                ours(ignoring_times(remote));
+            } else {
+                // As long as nothing is known, there was nothing at the receiver to lose by it.
+                ours(modify_window(forms.exact_times != Some(false)));
+            }
             if delete {
                 ours("--delete");
             }
@@ -243,9 +258,21 @@ pub fn limited(mut args: Vec<OsString>, most: u64) -> Vec<OsString> {
     args
 }
 
+fn ignoring_times(remote: &RemoteConfig) -> &'static str {
+    if remote.backup.is_some() {
+        // A file that is sent once more as it is would take the place of the version that is kept.
+        "--checksum"
+    } else {
+        "--ignore-times"
+    }
+}
+
 /// With `maxDelete`, what only sends removes no directory with content for a file that is to stand in its place.
 fn removing_nothing(remote: &RemoteConfig, kind: RunKind) -> Option<OsString> {
-    let only_sends = matches!(kind, RunKind::Send { .. } | RunKind::Tree { delete: false });
+    let only_sends = matches!(
+        kind,
+        RunKind::Send { .. } | RunKind::Tree { delete: false, .. }
+    );
     (only_sends && remote.max_delete.is_some()).then(|| "--max-delete=0".into())
 }
 

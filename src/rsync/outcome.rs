@@ -145,7 +145,7 @@ fn refused(kind: RunKind, lines: &Lines) -> Option<Outcome> {
     })?;
     match (option.as_str(), kind) {
         ("force", _) => Some(Outcome::Refused(RefusedForm::Force)),
-        (option, RunKind::Tree { delete: true }) if option.starts_with("delete") => {
+        (option, RunKind::Tree { delete: true, .. }) if option.starts_with("delete") => {
             Some(Outcome::Refused(RefusedForm::DeleteInTrees))
         }
         ("delete-missing-args", RunKind::Delete { by_name: true }) => {

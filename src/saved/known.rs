@@ -3,13 +3,13 @@
 //! ```text
 //!  {"sersync_known":1,"source":"/data","target":"rsync://backup/data",
 //!   "was":{"kind":61267,"volume":7,"inode":2,"born_nsec":1700000000000000000,"mount":true},
-//!   "target_was":{…},"volumes":[{"path":"vol","kind":…}]}
+//!   "target_was":{…},"compared":true,"volumes":[{"path":"vol","kind":…,"filled":true}]}
 //! ```
 //!
 //! A number that a file system does not have is left out. Beside it there is the fail queue, see [`super`]; that is
 //! appended to, this is written as a whole, so it is there or not, and never torn by us.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use serde_json::{Map, Value, json};
 
@@ -27,8 +27,12 @@ pub struct Known {
     pub source: Option<Lasting>,
     /// The target, if it is a directory of this machine.
     pub target: Option<Lasting>,
+    /// Whether everything was compared with the remote since: before that, it may have come from elsewhere.
+    pub compared: bool,
     /// What was mounted below the source root, by mount point.
     pub volumes: BTreeMap<RelPath, Lasting>,
+    /// Those of them that had an entry.
+    pub filled: BTreeSet<RelPath>,
 }
 
 /// Reads the saved form.
@@ -65,9 +69,11 @@ pub fn written(known: &Known, key: &Key) -> Vec<u8> {
     let volumes = known.volumes.iter().map(|(path, volume)| {
         let mut entry = path_of(path);
         entry.extend(lasting_of(volume));
+        entry.insert("filled".into(), json!(known.filled.contains(path)));
         Value::Object(entry)
     });
     map.insert("volumes".into(), volumes.collect());
+    map.insert("compared".into(), json!(known.compared));
     let mut bytes = Value::Object(map).to_string().into_bytes();
     bytes.push(b'\n');
     bytes
@@ -105,8 +111,13 @@ fn parse(map: &Map<String, Value>) -> Option<Known> {
     if let Some(target) = map.get("target_was") {
         known.target = Some(lasting_in(target)?);
     }
+    known.compared = map.get("compared")?.as_bool()?;
     for entry in map.get("volumes")?.as_array()? {
-        known.volumes.insert(path_in(entry)?, lasting_in(entry)?);
+        let path = path_in(entry)?;
+        if entry.get("filled")?.as_bool()? {
+            known.filled.insert(path.clone());
+        }
+        known.volumes.insert(path, lasting_in(entry)?);
     }
     Some(known)
 }
@@ -165,12 +176,21 @@ mod tests {
         let name = proptest::collection::vec(any::<u8>(), 1..8);
         let path = proptest::collection::vec(name, 1..3)
             .prop_filter_map("not a path", |names| RelPath::new(&names.join(&b'/')));
-        let volumes = proptest::collection::btree_map(path, any_lasting(), 0..4);
+        let volume = (any_lasting(), any::<bool>());
+        let volumes = proptest::collection::btree_map(path, volume, 0..4);
         let one = || proptest::option::of(any_lasting());
-        (one(), one(), volumes).prop_map(|(source, target, volumes)| Known {
-            source,
-            target,
-            volumes,
+        (one(), one(), any::<bool>(), volumes).prop_map(|(source, target, compared, volumes)| {
+            let filled = volumes.iter().filter(|(_, (_, filled))| *filled);
+            Known {
+                source,
+                target,
+                compared,
+                filled: filled.map(|(path, _)| path.clone()).collect(),
+                volumes: volumes
+                    .into_iter()
+                    .map(|(path, (volume, _))| (path, volume))
+                    .collect(),
+            }
         })
     }
 

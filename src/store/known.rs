@@ -1,11 +1,10 @@
 //! The file in which a lane keeps what it [knows](known) of its source and its target. It is always written as a whole, and
 //! put in the place of the old one.
 
-use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 
-use super::{make_dir, set_aside, write_anew};
+use super::{make_dir, read, set_aside, write_anew};
 use crate::saved::Key;
 use crate::saved::known::{self, Known};
 
@@ -27,20 +26,21 @@ impl KnownFile {
         make_dir(dir)?;
         let file = dir.join(key.file_name()).with_extension("known");
         let (mut known, mut warning) = (Known::default(), None);
-        match fs::read(&file) {
-            Ok(bytes) => match known::read(&bytes, &key) {
-                Ok(read) => known = read,
-                Err(reason) => {
-                    let aside = set_aside(&file, "known-unreadable")?;
-                    warning = Some(format!(
-                        "what {} says of the source is not used and was set aside as {}: {reason}",
-                        file.display(),
-                        aside.display()
-                    ));
-                }
-            },
-            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
-            Err(error) => return Err(error),
+        let read = read(&file)?.map(|bytes| {
+            let bytes = bytes.map_err(ToOwned::to_owned)?;
+            known::read(&bytes, &key).map_err(|reason| reason.to_string())
+        });
+        match read {
+            None => {}
+            Some(Ok(read)) => known = read,
+            Some(Err(reason)) => {
+                let aside = set_aside(&file, "known-unreadable")?;
+                warning = Some(format!(
+                    "what {} says of the source is not used and was set aside as {}: {reason}",
+                    file.display(),
+                    aside.display()
+                ));
+            }
         }
         let dir = dir.to_path_buf();
         Ok((Self { key, dir, file }, known, warning))
@@ -58,6 +58,8 @@ impl KnownFile {
 
 #[cfg(test)]
 mod tests {
+    use std::fs;
+
     use super::*;
     use crate::lasting::Lasting;
 

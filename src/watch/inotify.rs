@@ -19,18 +19,20 @@ use rustix::io::Errno;
 use rustix::pipe::{PipeFlags, pipe_with};
 use tokio::sync::mpsc;
 
+use self::unsure::{Doubt, Unsure};
 use self::walk::{LazyRoot, Tell};
 use self::walked::Walked;
 use super::open_files::OpenFiles;
 use super::tree::{NodeId, ROOT, WatchTree};
 use super::uncovered::Uncovered;
-use super::{Gauges, LOOK, NextFilter, WatchConfig, Watcher, Watching};
+use super::{Gauges, LOOK, NextFilter, PULSE, WatchConfig, Watcher, Watching};
 use crate::change::{Blindness, Change, WatchEvent};
 use crate::filter::Filter;
 use crate::mounts::{self, MountTable, Mounted};
 use crate::path::{Identity, RelPath, SourceRoot};
 
 mod events;
+mod unsure;
 mod volumes;
 mod walk;
 mod walked;
@@ -91,6 +93,7 @@ impl Watcher for Inotify {
             uncovered: Uncovered::default(),
             walks: 0,
             walked: Walked::default(),
+            unsure: Unsure::default(),
             last_read: Instant::now(),
             quick_reads: 0,
             overflow: Overflow::default(),
@@ -160,6 +163,7 @@ struct WatchThread {
     uncovered: Uncovered,
     walks: u64,
     walked: Walked,
+    unsure: Unsure,
     last_read: Instant,
     /// Quick readings in a row.
     quick_reads: u32,
@@ -188,6 +192,10 @@ impl WatchThread {
         let mut is_drained = false;
         while !self.ended {
             self.handle_backlog();
+            if is_drained && self.look_at_unsure() {
+                // The walks have read more.
+                self.handle_backlog();
+            }
             if is_drained && self.moves.is_empty() && self.displaced.is_empty() {
                 self.walked.on_drained();
             }
@@ -195,9 +203,7 @@ impl WatchThread {
             self.tell_uncovered();
             self.flush();
             if is_drained && self.overflow.walk_at.is_none() {
-                for number in std::mem::take(&mut self.asked) {
-                    self.send(WatchEvent::Reached(number));
-                }
+                self.answer();
             }
             if !self.wait() {
                 return;
@@ -214,6 +220,27 @@ impl WatchThread {
             }
             self.on_timers(Instant::now());
             self.take_filter();
+        }
+    }
+
+    /// All that had happened when it was asked is told. What is written and not closed belongs to it.
+    fn answer(&mut self) {
+        let asked = std::mem::take(&mut self.asked);
+        if asked.iter().any(|number| *number != PULSE) {
+            let changed = self.open_files.take_changed(Instant::now());
+            self.tell_written(changed);
+            self.flush();
+        }
+        for number in asked {
+            self.send(WatchEvent::Reached(number));
+        }
+    }
+
+    fn tell_written(&mut self, files: Vec<(NodeId, Box<[u8]>)>) {
+        for (dir, name) in files {
+            if let Some(parent) = self.tree.path(dir) {
+                self.changes.push(Change::written(parent.join(&name)));
+            }
         }
     }
 
@@ -332,6 +359,41 @@ impl WatchThread {
         self.look_at_named(&mut root);
     }
 
+    /// Looks whether the directories are watched whose names are in doubt; whether some were not.
+    fn look_at_unsure(&mut self) -> bool {
+        let names = match self.unsure.on_drained() {
+            Doubt::Nothing => return false,
+            Doubt::Names(names) => names,
+            Doubt::Everything => {
+                self.overflow.walk_at.get_or_insert_with(Instant::now);
+                return false;
+            }
+        };
+        let (mut root, mut has_walked) = (LazyRoot::default(), false);
+        if root.take(&self.config, self.identity).is_none() {
+            self.unsure.put_back(names);
+            return false;
+        }
+        // What is above comes first: walking it may find what is below.
+        let paths = names.into_iter().filter_map(|(dir, name)| {
+            let path = self.tree.path(dir)?.join(&name);
+            Some((path, dir, name))
+        });
+        for (path, dir, name) in paths.collect::<BTreeSet<_>>() {
+            // Or where it is has been found out just now.
+            if self.tree.path(dir).map(|dir| dir.join(&name)).as_ref() != Some(&path)
+                || self.is_watched_if_there(dir, &name, &path, &mut root)
+            {
+                continue;
+            }
+            let node = self.tree.child_or_new(dir, &name);
+            self.walk_new(&mut root, node, Tell::Nothing);
+            self.changes.push(Change::subtree(path));
+            has_walked = true;
+        }
+        has_walked
+    }
+
     fn root_is_gone(&mut self, is_certain: bool) {
         self.flush();
         self.send(WatchEvent::RootGone { is_certain });
@@ -351,11 +413,8 @@ impl WatchThread {
     }
 
     fn on_timers(&mut self, now: Instant) {
-        for (dir, name) in self.open_files.take_due(now) {
-            if let Some(parent) = self.tree.path(dir) {
-                self.changes.push(Change::written(parent.join(&name)));
-            }
-        }
+        let due = self.open_files.take_due(now);
+        self.tell_written(due);
         // The second half may be in the backlog by now.
         if self.backlog.is_empty() {
             let is_gone = |moving: &Move| moving.since + SECOND_HALF <= now;
@@ -445,6 +504,7 @@ impl WatchThread {
             self.remove(moving.node);
         }
         self.uncovered.clear();
+        self.unsure.clear();
         let racy_since = SystemTime::now() - RACY - self.overflow.pause;
         self.walk(&root, ROOT, Tell::Racy(racy_since));
         for node in self.tree.unseen(self.walks) {
@@ -490,3 +550,6 @@ impl WatchThread {
         self.ended |= self.events.blocking_send(event).is_err();
     }
 }
+
+#[cfg(test)]
+mod tests;

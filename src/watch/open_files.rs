@@ -98,6 +98,19 @@ impl OpenFiles {
         self.timers.first().map(|(due, ..)| *due)
     }
 
+    /// Somebody waits until all that was written is sent: so are these, as they are at `now`.
+    pub fn take_changed(&mut self, now: Instant) -> Vec<(NodeId, Box<[u8]>)> {
+        let mut changed = Vec::new();
+        for (dir, files) in &mut self.files {
+            for (name, file) in files.iter_mut().filter(|(_, file)| file.changed) {
+                file.changed = false;
+                file.sent = now;
+                changed.push((*dir, name.clone()));
+            }
+        }
+        changed
+    }
+
     /// The files to be sent as they are at `now`.
     pub fn take_due(&mut self, now: Instant) -> Vec<(NodeId, Box<[u8]>)> {
         let mut due = Vec::new();
@@ -157,6 +170,19 @@ mod tests {
             None,
             "forgotten when it is not written any more"
         );
+    }
+
+    #[test]
+    fn what_was_written_is_there_for_whoever_does_not_wait_and_then_not_sent_again() {
+        let now = Instant::now();
+        let mut files = OpenFiles::default();
+        files.on_write(1, b"a", now);
+        assert_eq!(files.take_changed(now), [(1, b"a"[..].into())]);
+        assert!(files.take_changed(now).is_empty());
+        assert!(files.take_due(now + FIRST_WAIT).is_empty());
+        assert_eq!(files.next_due(), None, "it is at rest");
+        files.on_write(1, b"a", now + FIRST_WAIT);
+        assert_eq!(files.take_due(now + FIRST_WAIT * 2).len(), 1);
     }
 
     #[test]

@@ -94,10 +94,13 @@ impl WatchTree {
         std::iter::successors(Some(id), |id| self.parent(*id)).any(|id| id == top)
     }
 
-    /// A directory has this watch now. What had it before was the same directory under another name.
-    pub fn set_watch(&mut self, id: NodeId, watch: i32) {
-        if let Some(other) = self.by_watch.insert(watch, id)
-            && other != id
+    /// A directory has this watch now. What had it before was the same directory under another name. Whether there was
+    /// such a one, or this one had another watch: then the tree was wrong.
+    pub fn set_watch(&mut self, id: NodeId, watch: i32) -> bool {
+        let former = self.by_watch.insert(watch, id);
+        let was_elsewhere = former.is_some_and(|other| other != id);
+        if let Some(other) = former
+            && was_elsewhere
         {
             self.detach(other);
             if let Some(node) = self.node_mut(other) {
@@ -110,9 +113,11 @@ impl WatchTree {
             }
         }
         let old = self.node_mut(id).and_then(|node| node.watch.replace(watch));
-        if let Some(old) = old.filter(|old| *old != watch) {
+        let old = old.filter(|old| *old != watch);
+        if let Some(old) = old {
             self.by_watch.remove(&old);
         }
+        was_elsewhere || old.is_some()
     }
 
     /// The kernel dropped a watch.

@@ -6,7 +6,7 @@ use std::process::{Command, Stdio};
 use crate::harness::{Ended, program};
 
 /// What is typed, and what the shell must and must not offer.
-const LINES: [(&str, &[&str], &[&str]); 7] = [
+const LINES: [(&str, &[&str], &[&str]); 8] = [
     ("sersync sta", &["status"], &["start", "a-file"]),
     ("sersync re", &["reload", "resume", "resync", "retry"], &[]),
     (
@@ -21,6 +21,11 @@ const LINES: [(&str, &[&str], &[&str]); 7] = [
         &["a-file", "tcsh"],
     ),
     ("sersync check a-f", &["a-file"], &[]),
+    (
+        "sersync mirror --",
+        &["--password-file", "--instance", "--bus"],
+        &["--config"],
+    ),
     ("sersync status --remote ", &[], &["a-file"]),
 ];
 

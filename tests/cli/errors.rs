@@ -47,6 +47,9 @@ async fn what_makes_no_sense_is_refused_before_anybody_is_asked() {
         "status --bus sytem",
         "flush --remote 1",
         "pause a b",
+        "mirror /data /backup --password-file /etc/rsync.password",
+        "mirror /data host:/backup --password-file /etc/rsync.password",
+        "mirror /data host::m --instance 1data",
     ] {
         let ended = Ended::of(program(wrong)).await;
         assert_eq!(ended.code, 64, "{wrong}: {ended:?}");

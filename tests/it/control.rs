@@ -1,12 +1,13 @@
 //! A running instance is asked, over a private bus: flush, pause, resync, verify, failed, retry, reload.
 
 use std::fs;
-use std::io;
+use std::io::{self, Write as _};
 use std::time::{Duration, Instant};
 
 use crate::bus::{Bus, Said};
 use crate::harness::{AFTER_BACK_OFF, Mirror, SOON, differences, grow, pause, stays, wait_until};
 use crate::isolation::Immutable;
+use crate::rsync_daemon::{Module, write_private};
 use crate::sersync::Sersync;
 
 /// A running mirror on a bus of its own, equal from the start.
@@ -57,6 +58,25 @@ fn after_a_flush_everything_that_changed_before_is_at_the_receiver() -> io::Resu
 }
 
 #[test]
+fn after_a_flush_what_was_written_and_not_closed_is_at_the_receiver_too() -> io::Result<()> {
+    let asked = Asked::start()?;
+    let path = asked.mirror.source("log");
+    let mut log = fs::File::create(&path)?;
+    for round in 0..5 {
+        writeln!(log, "line {round}")?;
+        asked.ask(&["flush"], 0);
+        assert_eq!(fs::read(asked.mirror.replica("log"))?, fs::read(&path)?);
+    }
+    drop(log);
+    asked.ask(&["flush"], 0);
+    // Cut off by its name, which no close tells of.
+    rustix::fs::ftruncate(fs::File::options().write(true).open(&path)?, 3)?;
+    asked.ask(&["flush"], 0);
+    assert_eq!(fs::read(asked.mirror.replica("log"))?, b"lin");
+    asked.mirror.finish()
+}
+
+#[test]
 fn a_flush_says_no_when_the_time_is_over_and_why_it_makes_no_sense_to_wait() -> io::Result<()> {
     let mut asked = Asked::start()?;
     asked.mirror.daemon.stop();
@@ -66,10 +86,16 @@ fn a_flush_says_no_when_the_time_is_over_and_why_it_makes_no_sense_to_wait() -> 
     asked.ask(&["flush"], 0);
     assert_eq!(asked.differences()?, Vec::<String>::new());
     asked.ask(&["pause"], 0);
-    let started = Instant::now();
-    let said = asked.ask(&["flush"], 1);
-    assert!(said.err.contains("paused"), "{}", said.err);
-    assert!(started.elapsed() < SOON, "it does not wait");
+    for question in ["flush", "verify", "resync"] {
+        let started = Instant::now();
+        let said = asked.ask(&[question], 1);
+        let told = said.err + &said.out;
+        assert!(
+            told.contains("paused: resume it first"),
+            "{question}: {told}"
+        );
+        assert!(started.elapsed() < SOON, "{question} does not wait");
+    }
     asked.ask(&["resume"], 0);
     asked.mirror.finish()
 }
@@ -348,6 +374,34 @@ fn a_second_process_cannot_be_the_same_instance() -> io::Result<()> {
     let said = second.log();
     assert!(said.contains("another process is the instance"), "{said}");
     asked.mirror.finish()
+}
+
+#[test]
+fn without_a_file_an_instance_has_the_name_and_the_password_it_is_given() -> io::Result<()> {
+    let asked = Asked {
+        mirror: Mirror::prepare()?,
+        bus: Bus::start()?,
+    };
+    let Asked { mut mirror, bus } = asked;
+    let module = Module::new("kept", &mirror.replica("")).secret("rsync_backup", "oldboy");
+    mirror.daemon.set_modules(&[module])?;
+    let password_file = mirror.at("rsync.password");
+    write_private(&password_file, "oldboy\n")?;
+    let mut command = Sersync::command();
+    command
+        .args(["mirror", "--bus", &bus.address(), "--instance", "other"])
+        .arg("--password-file")
+        .arg(&password_file)
+        .arg(mirror.source(""))
+        .arg(format!(
+            "rsync://rsync_backup@127.0.0.1:{}/kept",
+            mirror.daemon.port()
+        ));
+    mirror.run_by(command)?;
+    mirror.in_sync();
+    let said = bus.ask(&["flush", "other"])?;
+    assert_eq!(said.code, 0, "{said:?}");
+    mirror.finish()
 }
 
 #[test]

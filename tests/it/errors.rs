@@ -41,6 +41,16 @@ fn said_and_mended(
 }
 
 #[test]
+fn a_password_that_is_asked_for_and_not_given_is_said_and_nobody_is_asked() -> io::Result<()> {
+    let mut mirror = Mirror::prepare_with(|module| module.secret("user", "secret"))?;
+    mirror.run()?;
+    let said = mirror.sersync().wait_for_problem(&[MODULE, "auth failed"]);
+    assert!(!said.contains("Password:"), "{said}");
+    mirror.stop();
+    Ok(())
+}
+
+#[test]
 fn a_wrong_password_is_said_and_tried_again() -> io::Result<()> {
     said_and_mended(
         with_password("the wrong one\n")?,

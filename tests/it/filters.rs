@@ -5,7 +5,7 @@ use std::io;
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::symlink;
 use std::path::Path;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use crate::generator::Generator;
 use crate::harness::{AFTER_BACK_OFF, Mirror, SOON, grow, pause, stays, wait_until};
@@ -41,7 +41,7 @@ fn differences(mirror: &Mirror) -> io::Result<Vec<String>> {
 #[track_caller]
 fn wait_until_as_it_should_be(mirror: &Mirror, within: Duration) {
     let mut last = Vec::new();
-    let start = std::time::Instant::now();
+    let start = Instant::now();
     loop {
         let found = differences(mirror).expect("both trees can be read");
         if found.is_empty() {
@@ -300,7 +300,8 @@ fn odd_names_are_removed_and_protected_as_they_are() -> io::Result<()> {
         fs::write(mirror.replica("d").join(format!("{name} too")), "extra")?;
     }
     fs::create_dir(mirror.source("d"))?;
-    mirror.run()?;
+    // More than a first comparison may remove by itself.
+    mirror.run_with(&["--accept-source"])?;
     wait_until_as_it_should_be_but_for_directories(&mirror);
     for name in odd {
         let dir = mirror.replica("d").join(name);
@@ -361,7 +362,7 @@ fn random_operations_end_as_the_rule_says(
     })?;
     let read =
         |name| Ok::<_, io::Error>(Tree::read(&mirror.at(name))?.without(is_excluded_at_random));
-    let start = std::time::Instant::now();
+    let start = Instant::now();
     loop {
         let found = read("source")?.differences(&read("replica")?)?;
         if found.is_empty() {
@@ -409,5 +410,69 @@ fn random_operations_with_a_filter_and_crashes_end_as_the_rule_says() -> io::Res
     random_operations_end_as_the_rule_says(23, "-aH", |mirror| {
         mirror.kill();
         mirror.run()
+    })
+}
+
+/// Directories whose content is old, and which are replaced one after the other by others of the same names.
+fn replaced(rules: &str, replace: fn(&Mirror, &str) -> io::Result<()>) -> io::Result<()> {
+    const COUNT: usize = 60;
+    let mut mirror = Mirror::prepare()?;
+    mirror.config.rules = rules.into();
+    for number in 0..COUNT {
+        for below in 0..5 {
+            let dir = mirror.source(format!("d{number}/a{below}"));
+            fs::create_dir_all(&dir)?;
+            fs::write(dir.join("old.php"), "old")?;
+        }
+    }
+    mirror.run()?;
+    wait_until(SOON, "all of it arrives", || {
+        mirror
+            .replica(format!("d{}/a4/old.php", COUNT - 1))
+            .exists()
+    });
+    // A first comparison that is made again would take what was sent by it for the receiver's own.
+    mirror.is_known();
+    let mut rng = fastrand::Rng::with_seed(1);
+    for number in 0..COUNT {
+        replace(&mirror, &format!("d{number}"))?;
+        pause(Duration::from_millis(rng.u64(0..40))); // interval between two
+    }
+    let stale = || {
+        let files = (0..COUNT * 5).map(|at| format!("d{}/a{}/old.php", at / 5, at % 5));
+        let files = files.filter(|file| mirror.replica(file).exists());
+        files.collect::<Vec<String>>()
+    };
+    let start = Instant::now();
+    while !stale().is_empty() {
+        assert!(start.elapsed() < SOON, "left: {:?}", stale());
+        pause(Duration::from_millis(50)); // poll
+    }
+    mirror.stop();
+    Ok(())
+}
+
+#[test]
+fn beside_a_filter_a_directory_that_is_replaced_keeps_nothing_of_the_old_one() -> io::Result<()> {
+    replaced("<exclude pattern=\"*.tmp\"/>", |mirror, name| {
+        fs::rename(mirror.source(name), mirror.outside(name))?;
+        for below in 0..5 {
+            fs::create_dir_all(mirror.source(format!("{name}/a{below}")))?;
+            pause(Duration::from_millis(fastrand::u64(0..15))); // interval between two
+        }
+        Ok(())
+    })
+}
+
+#[test]
+fn a_directory_whose_name_an_excluded_file_had_meanwhile_keeps_nothing_of_the_old_one()
+-> io::Result<()> {
+    let rules = "<include pattern=\"*/\"/><include pattern=\"*.php\"/><exclude pattern=\"*\"/>";
+    replaced(rules, |mirror, name| {
+        fs::rename(mirror.source(name), mirror.outside(name))?;
+        fs::write(mirror.source(name), "no directory")?;
+        pause(Duration::from_millis(fastrand::u64(0..5))); // interval in which it may be seen
+        fs::remove_file(mirror.source(name))?;
+        fs::create_dir(mirror.source(name))
     })
 }

@@ -30,7 +30,8 @@ const EVERY_SECOND: &str = r#"<crontab start="true" calendar="*:*:*"/>"#;
 /// A file system with files of its own, to be bound to places and taken away again.
 pub struct Disk {
     files: Tmpfs,
-    at: PathBuf,
+    /// Where its files are always to be seen.
+    pub at: PathBuf,
     place: PathBuf,
 }
 
@@ -59,7 +60,8 @@ impl Disk {
         assert!(mount(&["--make-private".as_ref(), place.as_ref()]));
     }
 
-    fn unbind(&self, lazily: bool) -> bool {
+    /// Whether it could be taken away.
+    pub fn unbind(&self, lazily: bool) -> bool {
         let mut command = Command::new("umount");
         if lazily {
             command.arg("--lazy");
@@ -151,7 +153,9 @@ fn knows(mirror: &Mirror) -> bool {
                 .extension()
                 .is_some_and(|ending| ending == "known")
         })
-        .any(|file| fs::read_to_string(file.path()).is_ok_and(|text| text.contains(r#""was""#)))
+        .any(|file| {
+            fs::read_to_string(file.path()).is_ok_and(|text| text.contains(r#""compared":true"#))
+        })
 }
 
 #[track_caller]
@@ -672,7 +676,7 @@ fn without_a_bus_a_first_comparison_is_accepted_on_the_command_line() -> io::Res
 }
 
 /// How often a lazy unmount is tried.
-fn rounds() -> u32 {
+pub fn rounds() -> u32 {
     let rounds = env::var("SERSYNC_RACE_ROUNDS").ok();
     rounds.and_then(|value| value.parse().ok()).unwrap_or(20)
 }

@@ -253,7 +253,11 @@ impl Mirror {
         let state = self.at("state");
         wait_until(SOON, "what the remote is equal to is kept", || {
             let mut kept = fs::read_dir(&state).into_iter().flatten().flatten();
-            kept.any(|file| file.path().extension().is_some_and(|kind| kind == "known"))
+            kept.any(|file| {
+                file.path().extension().is_some_and(|kind| kind == "known")
+                    && fs::read_to_string(file.path())
+                        .is_ok_and(|text| text.contains("\"compared\":true"))
+            })
         });
     }
 

@@ -45,6 +45,8 @@ mod idle;
 mod isolation;
 mod kept;
 mod kinds;
+mod known;
+mod local_target;
 mod max_delete;
 mod odd;
 mod oldface;

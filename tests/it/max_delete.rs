@@ -45,6 +45,8 @@ impl Limited {
         };
         limited.run()?;
         limited.mirror.in_sync();
+        // What goes during a first push with a filter is taken for what was there before it.
+        limited.mirror.is_known();
         Ok(limited)
     }
 

@@ -26,10 +26,11 @@ use std::path::Path;
 use std::sync::Mutex;
 use std::time::Duration;
 
+use rustix::fs::{CWD, RenameFlags, renameat_with};
 use serde_json::{Value, json};
 
 use crate::fake::{Run, Stage, failed_paths};
-use crate::harness::{AFTER_BACK_OFF, KEEP, MODULE, Mirror, SOON, grow, stays, wait_until};
+use crate::harness::{AFTER_BACK_OFF, KEEP, MODULE, Mirror, SOON, grow, pause, stays, wait_until};
 use crate::idle::Tmpfs;
 use crate::isolation::Immutable;
 use crate::rsync_daemon::Module;
@@ -876,5 +877,36 @@ fn a_path_that_fails_for_ever_is_still_listed_after_a_crash() -> io::Result<()> 
     stage.clear("bad")?;
     mirror.in_sync_within(AFTER_BACK_OFF);
     wait_until(SOON, "it is dropped", || failed(&mirror).is_empty());
+    mirror.finish()
+}
+
+// --- 0, though nothing was done: what was to be sent had gone by then, and was to come again.
+
+#[test]
+fn a_name_that_was_a_file_for_a_moment_has_nothing_of_the_directory_before() -> io::Result<()> {
+    let (mut mirror, stage) = running()?;
+    let (name, other) = (mirror.source("name"), mirror.source("other"));
+    for round in 0..8 {
+        fs::create_dir(&name)?;
+        fs::write(name.join("stale"), "of the directory before")?;
+        fs::write(&other, "a file")?;
+        mirror.in_sync();
+        // The run that is to send the file finds nothing.
+        let scene = format!("nothing there {round}");
+        let removes = name.display().to_string();
+        let gone = json!({ "on": "send", "about": "name", "removes": removes, "real": true });
+        stage.lay_times(1, &scene, gone)?;
+        renameat_with(CWD, &other, CWD, &name, RenameFlags::EXCHANGE)?;
+        let is_over = || stage.played(&scene).iter().any(|run| run.ended.is_some());
+        while !is_over() {
+            pause(Duration::from_millis(1)); // poll
+        }
+        // Nor does the look after it, and the next one finds another directory.
+        pause(Duration::from_millis(3 + round)); // in between
+        fs::create_dir(&name)?;
+        mirror.in_sync();
+        fs::remove_dir(&name)?;
+        fs::remove_dir_all(&other)?;
+    }
     mirror.finish()
 }

@@ -612,6 +612,27 @@ fn a_plugin_alone_is_not_told_of_what_the_filter_excludes() -> io::Result<()> {
 }
 
 #[test]
+fn of_a_directory_that_is_moved_in_nothing_is_told_that_the_filter_excludes() -> io::Result<()> {
+    let mut mirror = Mirror::prepare()?;
+    let program = script(&mirror, "notify", r#"printf '%s\0' "$1""#)?;
+    mirror.config.plugins = vec![command(&program, "", "")];
+    mirror.config.excludes = vec![r"(.*)\.svn", r"(.*)\.gz"];
+    mirror.run()?;
+    mirror.in_sync();
+    fs::create_dir_all(mirror.outside("d/secret.svn"))?;
+    for name in ["d/secret.svn/in.php", "d/x.gz", "d/z.php"] {
+        fs::write(mirror.outside(name), "content")?;
+    }
+    fs::rename(mirror.outside("d"), mirror.source("d"))?;
+    is_written(&mirror, &mirror.source("d/z.php").display().to_string());
+    let told = written(&mirror);
+    let excluded = |path: &String| path.contains(".svn") || path.contains(".gz");
+    assert!(!told.iter().any(excluded), "{told:?}");
+    mirror.stop();
+    Ok(())
+}
+
+#[test]
 fn a_plugin_alone_watches_its_own_directory() -> io::Result<()> {
     let listener = Listener::raw()?;
     let mut mirror = Mirror::prepare()?;

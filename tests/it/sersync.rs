@@ -110,6 +110,9 @@ impl Sersync {
     /// Ends it as a service manager does, and asserts that it ends well.
     #[track_caller]
     pub fn stop(mut self) {
+        wait_until(SAID_WITHIN, "it takes the signal", || {
+            self.catches(Signal::TERM) || !self.is_running()
+        });
         self.signal(Signal::TERM);
         let status = self.wait(STOP_WITHIN);
         assert_eq!(
@@ -117,6 +120,15 @@ impl Sersync {
             Some(0),
             "SIGTERM must end sersync with 0, not {status}"
         );
+    }
+
+    /// Whether the signal has another effect by now than with any process that has just begun.
+    fn catches(&self, signal: Signal) -> bool {
+        let status = format!("/proc/{}/status", self.pid().as_raw_nonzero());
+        let status = fs::read_to_string(status).unwrap_or_default();
+        let caught = status.lines().find_map(|line| line.strip_prefix("SigCgt:"));
+        let caught = caught.and_then(|mask| u64::from_str_radix(mask.trim(), 16).ok());
+        caught.is_some_and(|mask| mask & 1 << (signal.as_raw() - 1) != 0)
     }
 
     /// Ends it like a crash.

@@ -5,6 +5,7 @@ use std::ffi::OsString;
 use std::fs::{self, File, FileTimes, Permissions};
 use std::io::{self, Seek, Write};
 use std::os::unix::fs::PermissionsExt;
+use std::path::Path;
 use std::time::{Duration, SystemTime};
 
 use rustix::process::Signal;
@@ -356,4 +357,42 @@ fn a_large_file_changed_in_the_middle_arrives_right() -> io::Result<()> {
     drop(file);
     println!("one byte of it changed: {:?}", mirror.in_sync());
     mirror.finish()
+}
+
+/// Two directories with a file each change places: `made` makes one of them.
+fn directories_change_places(made: fn(&Path, &str) -> io::Result<()>) -> io::Result<()> {
+    for rules in ["", "<exclude pattern=\"*.tmp\"/>"] {
+        let mut mirror = Mirror::prepare()?;
+        mirror.config.rules = rules.into();
+        mirror.run()?;
+        mirror.in_sync();
+        for (name, content) in [("current", "1"), ("new", "2")] {
+            let dir = mirror.source(name);
+            fs::create_dir(&dir)?;
+            made(&dir.join("VERSION"), content)?;
+        }
+        mirror.in_sync();
+        fs::rename(mirror.source("current"), mirror.source("old"))?;
+        fs::rename(mirror.source("new"), mirror.source("current"))?;
+        let current = mirror.replica("current/VERSION");
+        wait_until(SOON, "the new content is there", || {
+            fs::read(&current).is_ok_and(|text| text == b"2")
+        });
+        mirror.finish()?;
+    }
+    Ok(())
+}
+
+#[test]
+fn a_directory_in_the_place_of_another_of_the_same_second_arrives() -> io::Result<()> {
+    directories_change_places(|file, content| fs::write(file, content))
+}
+
+#[test]
+fn a_directory_in_the_place_of_another_with_the_same_sizes_and_times_arrives() -> io::Result<()> {
+    directories_change_places(|file, content| {
+        fs::write(file, content)?;
+        let time = SystemTime::UNIX_EPOCH + Duration::from_secs(1_000_000_000);
+        File::options().write(true).open(file)?.set_modified(time)
+    })
 }

@@ -16,11 +16,12 @@ use crate::config::{Config, MirrorConfig, RemoteConfig};
 use crate::control::counted;
 use crate::fail_log::FailLog;
 use crate::lane::context::{Context, filtered};
-use crate::lane::guard::Guard;
+use crate::lane::guard::{Beginning, Guard, Memory};
 use crate::lane::preview::{Listed, Preview};
 use crate::links::LinkIndex;
 use crate::path::SourceRoot;
 use crate::rsync::{Program, find_program};
+use crate::saved::Key;
 use crate::saved::known::Known;
 use crate::ssh;
 
@@ -78,13 +79,19 @@ fn context(
     let (remote, filter, hides) = filtered(remote, mirror.filter.as_ref());
     let one_file_system = remote.params.one_file_system();
     // What a running instance knows is its own: this is a first contact.
-    let guard = Guard::new(
-        Known::default(),
-        None,
-        filter.clone(),
+    let guard = Guard::new(Beginning {
+        key: Key {
+            source: mirror.source.clone(),
+            target: remote.target.to_string(),
+        },
+        known: Known::default(),
+        file: None,
+        memory: Memory::default(),
+        filter: filter.clone(),
         one_file_system,
-        false,
-    );
+        initial_push: true,
+        accepted: false,
+    });
     Context {
         source: mirror.source.clone(),
         identity: root.identity(),

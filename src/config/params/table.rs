@@ -115,7 +115,7 @@ const BY_SIZE: &str = "leaves files out by their size, and what is left out woul
 const OTHER_TREE: &str = "takes another directory for a part of the replica; remove it";
 const APPEND: &str =
     "takes for granted that files only grow, and leaves the others wrong; remove it";
-const BACKUP: &str = "keeps what is replaced inside the replica, which is then no mirror; this version cannot do that, remove it";
+const BACKUP: &str = "belongs elsewhere; write <backup start=\"true\" dir=\"DIRECTORY\"/>, which keeps what is deleted or replaced";
 const NO_TRANSFER: &str = "sends nothing to the receiver; remove it";
 const STOP: &str = "ends transfers halfway; remove it";
 const STDERR: &str = "changes the messages that sersync reads; remove it";
@@ -277,7 +277,7 @@ static RULES: &[Rule] = &[
     row("remove-source-files",' ', Flag, __, Refuse("deletes the source; remove it")),
     row("delete-excluded",    ' ', Flag, __, Refuse("deletes at the receiver what a filter protects there; remove it")),
     row("ignore-errors",      ' ', Flag, NO_DROPPED, Refuse("deletes at the receiver what could only not be read here; remove it")),
-    row("max-delete",         ' ', Text, __, Refuse("leaves deletions undone without an error; remove it")),
+    row("max-delete",         ' ', Text, __, Refuse("belongs elsewhere; write <maxDelete start=\"true\" count=\"NUMBER\"/>, which asks a person before it deletes more")),
     row("existing",           ' ', Flag, __, Refuse(SUBSET)),
     row("ignore-existing",    ' ', Flag, __, Refuse(SUBSET)),
     row("size-only",          ' ', Flag, __, Refuse(SUBSET)),

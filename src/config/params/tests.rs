@@ -120,6 +120,10 @@ fn an_option_that_breaks_mirroring_is_refused_by_name_inside_a_cluster_too() {
 #[test]
 fn what_has_an_element_of_its_own_is_sent_there() {
     assert!(errors("-a -e ssh")[0].contains("<ssh start=\"true\"/>"));
+    for option in ["-b", "--backup", "--backup-dir=/b", "--suffix=.old"] {
+        assert!(errors(&format!("-a {option}"))[0].contains("<backup start=\"true\" dir="));
+    }
+    assert!(errors("-a --max-delete=3")[0].contains("<maxDelete start=\"true\" count="));
     assert!(
         errors("-ae ssh").len() == 1,
         "`ssh` is the value of -e, not a word of its own"
@@ -229,6 +233,13 @@ fn whatever_is_unknown_is_an_error_that_names_a_neighbour() {
         errors("-a --exlude=x"),
         ["`--exlude` is unknown or not allowed; did you mean `--exclude`?"]
     );
+    assert_eq!(
+        errors("-a --remove-source-files;"),
+        [
+            "`--remove-source-files;` is unknown or not allowed, and `--remove-source-files` deletes the source; remove it"
+        ]
+    );
+    assert!(errors("-a --passwordfile=/x")[0].contains("write <auth"));
     assert_eq!(errors("-aQ"), ["`-Q` is unknown or not allowed; remove it"]);
     assert_eq!(errors("--archive=yes"), ["`--archive` takes no value"]);
     assert_eq!(

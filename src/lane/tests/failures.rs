@@ -354,3 +354,26 @@ fn directories_that_a_killed_receiver_was_writing_to_are_swept_with_the_next_job
     lane.on_probed(Ok(()), probe_at, 0.0);
     assert_eq!(job(&mut lane, probe_at).unswept, [path("d")]);
 }
+
+#[test]
+fn a_removal_that_failed_is_done_with_when_a_file_of_its_name_gets_through() {
+    let now = Instant::now();
+    let mut lane = lane();
+    lane.on_change(Change::left(path("a")), now);
+    let removal = job(&mut lane, now);
+    let refused = removal.paths.iter().cloned();
+    let report = Report {
+        failed: refused
+            .map(|dirty| (dirty, failure(4, "refused")))
+            .collect(),
+        ..Report::default()
+    };
+    lane.on_report(Route::Path, report, now, 0.0);
+    assert_eq!(lane.failed().len(), 1);
+    let later = now + Duration::from_secs(1);
+    lane.on_change(Change::written(path("a")), later);
+    let sending = job(&mut lane, later + PERIOD);
+    assert_eq!(sending.paths[0].extent, Extent::Name);
+    lane.on_report(Route::Path, synced(&sending), later + PERIOD, 0.0);
+    assert!(lane.failed().is_empty());
+}

@@ -71,6 +71,21 @@ fn withheld_deletions_are_shown_and_counted_and_hold_back_nothing_else() {
 }
 
 #[test]
+fn nobody_waits_for_what_is_paused_but_a_comparison_waits_for_what_is_held() {
+    let (mut lane, now) = (lane(), Instant::now());
+    lane.on_change(Change::subtree(RelPath::root()), now);
+    lane.on_source(false);
+    assert_eq!(lane.settled(now, true), None);
+    lane.on_source(true);
+    lane.on_pause(true);
+    for patient in [false, true] {
+        assert_eq!(lane.settled(now, patient), Some(Settled::Paused));
+    }
+    lane.on_pause(false);
+    assert_eq!(lane.settled(now, true), None, "it is still to be compared");
+}
+
+#[test]
 fn withheld_deletions_are_asked_for_again_by_themselves_and_by_a_retry() {
     let (mut lane, now) = (lane().with_max_delete(Some(10)), Instant::now());
     lane.on_change(Change::subtree(path("old")), now);
@@ -169,4 +184,18 @@ fn a_missing_volume_is_told_once_and_releases_nothing() {
     let again = job(&mut lane, later);
     assert_eq!(lane.on_report(Route::Path, left(&again), later, 0.0), []);
     assert_eq!(lane.condition().state, State::Held);
+}
+
+#[test]
+fn a_target_that_is_back_is_compared_as_a_whole() {
+    let (mut lane, now) = (lane(), Instant::now());
+    lane.on_change(Change::written(path("a")), now);
+    let first = job(&mut lane, now);
+    let hold = Hold::OtherTarget(Difference::Unmounted);
+    let report = held(&first, hold.clone());
+    let news = lane.on_report(Route::Path, report, now, 0.0);
+    assert_eq!(news, [News::Held(hold)]);
+    let later = now + HOLD_CHECK;
+    let again = job(&mut lane, later);
+    assert_eq!(names(&again), [".", "a"]);
 }

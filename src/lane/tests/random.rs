@@ -38,7 +38,7 @@ proptest! {
                 owed.retain(|path| {
                     changed.contains(path) || !job.paths.iter().any(|dirty| match dirty.extent {
                         Extent::Subtree => path.is_within(&dirty.path),
-                        Extent::Entry => dirty.path == *path,
+                        Extent::Entry | Extent::Name => dirty.path == *path,
                     })
                 });
             }

@@ -2,15 +2,16 @@
 
 use std::ffi::OsString;
 use std::sync::Arc;
+use std::time::Duration;
 
 use tokio::sync::OwnedSemaphorePermit;
 
 use super::withhold::May;
 use super::{DONE, Transfer};
 use crate::dirty::DirtyPath;
-use crate::lane::End;
+use crate::lane::{End, Hold};
 use crate::path::{RelPath, SourceRoot};
-use crate::rsync::{Ended, Exit, Names, Outcome, Pace, Progress, RunKind, args, judge};
+use crate::rsync::{Ended, Exit, Launch, Names, Outcome, Pace, Progress, RunKind, args, judge};
 
 /// A list of some hundred names …
 const BRIEF_LIST: usize = 16 << 10;
@@ -94,21 +95,59 @@ impl Transfer {
         kind: RunKind,
         list: Vec<u8>,
     ) -> Option<Ended> {
-        let ended = match self.permit().await {
-            Some(_permit) => Some(self.run_child(root, kind, list).await),
-            None => None,
-        };
-        if ended.is_none() || self.halt.cancel.is_cancelled() {
+        let Some(_permit) = self.permit().await else {
             self.report.end = End::Stopped;
             return None;
-        }
-        match &ended {
+        };
+        let ended = self.run_child(root, kind, list).await?;
+        if kind == RunKind::Foresee {
             // Nothing was done.
-            Some(_) if kind == RunKind::Foresee => self.report.runs += 1,
-            Some(ended) => self.count(ended),
-            None => {}
+            self.report.runs += 1;
+        } else {
+            self.count(&ended);
         }
-        ended
+        Some(ended)
+    }
+
+    /// Starts a new child and waits for its end; there is no other way to one. `None` if the job is to stop, or if its
+    /// target is not in its place: what was done then does not count, and no further child is started.
+    pub(super) async fn start(
+        &mut self,
+        launch: &Launch,
+        list: Vec<u8>,
+        limit: Option<Duration>,
+        listen: impl FnMut(&[u8]),
+    ) -> Option<Ended> {
+        let may_write = match self.astray.clone() {
+            Some(end) => Err(end),
+            None => self.may_write().map_err(End::Held),
+        };
+        let ended = match may_write {
+            Ok(()) => {
+                let (target, cancel) = (&self.target, &self.halt.cancel);
+                self.context
+                    .run(target, launch, list, limit, cancel, listen)
+                    .await
+            }
+            Err(end) => Err(end),
+        };
+        match ended {
+            Ok(ended) if !self.halt.cancel.is_cancelled() => return Some(ended),
+            Ok(_) | Err(End::Stopped) => self.report.end = End::Stopped,
+            Err(end) => {
+                tracing::debug!("the run does not count: {}", end.cause());
+                self.astray = Some(end.clone());
+                self.report.end = end;
+            }
+        }
+        None
+    }
+
+    /// The first target that is written to is the one that is expected from then on.
+    fn may_write(&self) -> Result<(), Hold> {
+        self.target.as_ref().map_or(Ok(()), |target| {
+            self.context.guard.use_target(&target.lasting())
+        })
     }
 
     /// The right to start a child; `None` when the job is to stop.
@@ -120,7 +159,12 @@ impl Transfer {
         }
     }
 
-    async fn run_child(&mut self, root: &SourceRoot, kind: RunKind, list: Vec<u8>) -> Ended {
+    async fn run_child(
+        &mut self,
+        root: &SourceRoot,
+        kind: RunKind,
+        list: Vec<u8>,
+    ) -> Option<Ended> {
         let pace = self.pace(kind, &list);
         let limit = (pace == Pace::Brief).then_some(self.context.remote.timeout);
         if kind == (RunKind::Send { ignore_times: true })
@@ -131,8 +175,12 @@ impl Transfer {
         {
             // Its connection may have died while it waited. That says nothing of the batch or of the remote now.
             let was_stale = !matches!(ended.exit, Exit::Code(0 | 11 | 23..=25));
-            if !was_stale || self.halt.cancel.is_cancelled() {
-                return ended;
+            if self.halt.cancel.is_cancelled() {
+                self.report.end = End::Stopped;
+                return None;
+            }
+            if !was_stale {
+                return Some(ended);
             }
             self.standby_was_cut_off = had_begun(&ended.exit);
         }
@@ -143,7 +191,7 @@ impl Transfer {
         launch.args.splice(0..0, self.rules_of_gaps(kind));
         self.limit(kind, &mut launch);
         tracing::trace!("{}", args::shown(&launch.args));
-        let told = &self.context.progress;
+        let told = self.context.progress.clone();
         let is_tree = matches!(kind, RunKind::Tree { .. });
         let mut progress = Progress::default();
         let listen = |output: &[u8]| {
@@ -151,10 +199,7 @@ impl Transfer {
                 told.send_if_modified(|now| std::mem::replace(now, percent) != percent);
             }
         };
-        let running = self
-            .context
-            .run(&launch, list, limit, &self.halt.cancel, listen);
-        let ended = running.await;
+        let ended = self.start(&launch, list, limit, listen).await;
         if is_tree {
             told.send_replace(DONE);
         }

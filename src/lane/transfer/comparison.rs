@@ -50,6 +50,9 @@ impl Transfer {
                     if !is_foreseen && !self.foresee(&root).await {
                         return self.report.again.extend(trees);
                     }
+                    if is_everything && !is_rehearsed {
+                        self.relate(&root).await;
+                    }
                     self.compare_trees(&root, trees, delete).await;
                 }
                 self.split(&root, delete).await;
@@ -83,9 +86,9 @@ impl Transfer {
 
     /// Finds out whether the receiver keeps fractions of seconds, by some files that are equal there but for those.
     async fn learn_exact_times(&mut self, root: &Arc<SourceRoot>, trees: &[DirtyPath]) {
-        let trees: Vec<RelPath> = trees.iter().map(|dirty| dirty.path.clone()).collect();
+        let changed: Vec<RelPath> = trees.iter().map(|dirty| dirty.path.clone()).collect();
         let below = Arc::clone(root);
-        let sampling = on_disk(move || sample::files(&below, &trees));
+        let sampling = on_disk(move || sample::files(&below, &changed));
         let files = sampling.await.unwrap_or_default();
         if files.is_empty() || self.report.end != End::Reached {
             return;

@@ -63,6 +63,9 @@ impl Transfer {
     /// Deletes what the directories of missing names do not hold. That is done by path jobs alone, and not where a
     /// long job has half-written files; there the directories are compared as trees.
     async fn delete_by_listing(&mut self, root: &SourceRoot, gone: Vec<DirtyPath>) {
+        if self.report.end != End::Reached {
+            return self.report.again.extend(gone);
+        }
         let is_path = self.route == Route::Path;
         let (now, later): (Vec<_>, Vec<_>) = gone.into_iter().partition(|dirty| {
             let dir = dirty.path.parent().unwrap_or_else(RelPath::root);

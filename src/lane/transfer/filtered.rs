@@ -19,7 +19,7 @@ use crate::lane::guard::check_first;
 use crate::lane::removal::{Extraneous, Hides, MOST_NAMES, Removal, left_out};
 use crate::lane::slot::position;
 use crate::path::{RelPath, SourceRoot};
-use crate::resolve::mirrored::Mirrored;
+use crate::resolve::mirrored::{Mirrored, uncovered};
 use crate::rsync::rules::{DIRECTORIES_ALONE, Effect, THE_ROOT_ALONE, rule};
 use crate::rsync::{
     Ended, Exit, Forms, Itemized, Names, Outcome, Pace, Progress, RefusedForm, RunKind, args, judge,
@@ -331,16 +331,35 @@ impl Transfer {
         Ok(found)
     }
 
+    /// Removes what was picked. A name that the source has again by the end was left with what was below it, of which
+    /// nobody else will tell: it is compared.
     pub(super) async fn carry_out(
+        &mut self,
+        root: &Arc<SourceRoot>,
+        removal: &Removal,
+        hides: Hides<'_>,
+    ) -> Result<(), Failure> {
+        if let May::Withhold = self.take_from_allowance(removal.doomed().len() as u64) {
+            return Err(withheld());
+        }
+        let carried_out = self.remove_doomed(root, removal, hides).await;
+        let (below, topmost) = (Arc::clone(root), removal.topmost());
+        let filter = self.filter.clone();
+        let back = on_disk(move || uncovered(&below, &topmost, filter.as_deref())).await;
+        for path in back.unwrap_or_default() {
+            let dirty = DirtyPath::now(path, Extent::Subtree);
+            self.report.again.push(dirty);
+        }
+        carried_out
+    }
+
+    async fn remove_doomed(
         &mut self,
         root: &SourceRoot,
         removal: &Removal,
         hides: Hides<'_>,
     ) -> Result<(), Failure> {
         let kind = RunKind::Delete { by_name: false };
-        if let May::Withhold = self.take_from_allowance(removal.doomed().len() as u64) {
-            return Err(withheld());
-        }
         let mut all = Ok(());
         for run in removal.runs(hides) {
             if self.report.end != End::Reached {
@@ -411,7 +430,7 @@ impl Transfer {
         Err(Failure { exit, message })
     }
 
-    /// A run with rules that come before the user's. `Err` if the job is to stop, which may have ended the run.
+    /// A run with rules that come before the user's. `Err` if nothing of it counts; see [`start`](Self::start).
     async fn with_rules(
         &mut self,
         root: &SourceRoot,
@@ -422,27 +441,16 @@ impl Transfer {
         listen: impl FnMut(&[u8]),
     ) -> Result<Ended, Failure> {
         let Some(_permit) = self.permit().await else {
-            return Err(self.stopped());
+            self.report.end = End::Stopped;
+            return Err(unsaid(-1));
         };
         let mut launch = self.context.launch(root, kind, forms, Pace::Long);
         launch.args.splice(0..0, rules);
         launch.args.splice(0..0, self.rules_of_gaps(kind));
         self.limit(kind, &mut launch);
         tracing::trace!("{}", args::shown(&launch.args));
-        let running = self
-            .context
-            .run(&launch, list, None, &self.halt.cancel, listen);
-        let ended = running.await;
-        if self.halt.cancel.is_cancelled() {
-            return Err(self.stopped());
-        }
-        Ok(ended)
-    }
-
-    /// The job is to stop.
-    fn stopped(&mut self) -> Failure {
-        self.report.end = End::Stopped;
-        unsaid(-1)
+        let ended = self.start(&launch, list, None, listen).await;
+        ended.ok_or_else(|| unsaid(-1))
     }
 
     /// Makes directories equal with all of their content that is mirrored.
@@ -469,12 +477,22 @@ impl Transfer {
         let is_spared = |path: &RelPath| self.view.gaps.around(path).is_none();
         mirrored.entries.retain(is_spared);
         mirrored.delicate.retain(is_spared);
+        let is_first =
+            delete && names.iter().any(RelPath::is_root) && self.context.guard.is_first_contact();
+        let mut theirs = None;
+        if is_first {
+            // What is only there before anything is sent is not ours.
+            match self.extraneous(root, &names, &mirrored, &filter).await {
+                Ok(removal) => theirs = Some(removal.len()),
+                Err(failure) => return self.fail_or_repeat(trees, &failure),
+            }
+        }
         let Some(trees) = self.send_mirrored(root, &mirrored, trees).await else {
             return;
         };
         self.make_way(root).await;
         let removed = if delete {
-            self.remove_extraneous(root, &names, &mirrored, &filter)
+            self.remove_extraneous(root, &names, &mirrored, &filter, theirs)
                 .await
         } else {
             Ok(())
@@ -527,7 +545,7 @@ impl Transfer {
         trees: Vec<DirtyPath>,
     ) -> Option<Vec<DirtyPath>> {
         let kind = RunKind::Send {
-            ignore_times: false,
+            ignore_times: trees.iter().all(|tree| tree.written),
         };
         let forms = Forms {
             // As long as nothing is known, there was nothing at the receiver to lose by it.
@@ -621,7 +639,7 @@ impl Transfer {
                 return None;
             }
             outcome => {
-                let kind = RunKind::Tree { delete: false };
+                let kind = RunKind::tree(false);
                 self.account(kind, exit, outcome, trees);
                 return None;
             }
@@ -629,31 +647,45 @@ impl Transfer {
         Some(trees)
     }
 
-    async fn remove_extraneous(
+    /// What is only at the receiver, and may be removed for all that the filter says.
+    async fn extraneous(
         &mut self,
         root: &Arc<SourceRoot>,
         trees: &[RelPath],
         mirrored: &Mirrored,
         filter: &Filter,
-    ) -> Result<(), Failure> {
-        if self.report.end != End::Reached {
-            return Err(unsaid(-1));
-        }
+    ) -> Result<Removal, Failure> {
         let kind = RunKind::List { recursive: true };
         let rules = left_out(&mirrored.excluded, &mirrored.hidden);
         let list = args::list(trees);
         let found = self.ask(root, kind, rules, list, trees).await?;
         let is_here =
             |dir: &RelPath| mirrored.holds(dir) || trees.iter().any(|tree| tree.is_within(dir));
-        let removal = Removal::pick(found, Some(filter), None, is_here);
-        if trees.iter().any(RelPath::is_root) && self.context.guard.is_first_contact() {
+        Ok(Removal::pick(found, Some(filter), None, is_here))
+    }
+
+    /// Removes it. At a first contact so many entries were `theirs`: only there before anything was sent.
+    async fn remove_extraneous(
+        &mut self,
+        root: &Arc<SourceRoot>,
+        trees: &[RelPath],
+        mirrored: &Mirrored,
+        filter: &Filter,
+        theirs: Option<u64>,
+    ) -> Result<(), Failure> {
+        if self.report.end != End::Reached {
+            return Err(unsaid(-1));
+        }
+        if let Some(theirs) = theirs {
             let sent = mirrored.entries.len() + mirrored.delicate.len();
-            let there = (sent as u64).saturating_sub(self.made + 1) + removal.len();
-            if let Err(hold) = check_first(removal.len(), there) {
+            let there = (sent as u64).saturating_sub(self.made + 1) + theirs;
+            if let Err(hold) = check_first(theirs, there) {
                 self.report.end = End::Held(hold);
                 return Err(unsaid(-1));
             }
+            self.relate(root).await;
         }
+        let removal = self.extraneous(root, trees, mirrored, filter).await?;
         let hides = Hides {
             filter: Some(filter),
             ..Hides::default()

@@ -138,7 +138,16 @@ impl Transfer {
             .iter()
             .map(|part| rule_below(Effect::Protect, part))
             .collect();
-        self.run_list(root, RunKind::Tree { delete }, trees).await;
+        let (moved_in, others): (Vec<_>, Vec<_>) = trees.into_iter().partition(|tree| tree.written);
+        for (ignore_times, trees) in [(true, moved_in), (false, others)] {
+            if !trees.is_empty() {
+                let kind = RunKind::Tree {
+                    delete,
+                    ignore_times,
+                };
+                self.run_list(root, kind, trees).await;
+            }
+        }
         self.rules.clear();
         if parts.is_empty() || self.report.end != End::Reached {
             return;
@@ -178,9 +187,26 @@ impl Transfer {
     /// After a comparison of everything, it is known what the remote is equal to.
     pub(super) async fn learn(&mut self, root: &Arc<SourceRoot>) {
         let guard = &self.context.guard;
-        if self.has_compared_everything && self.report.end == End::Reached {
-            guard.learn(root, self.context.local_target());
+        if self.report.end == End::Reached {
+            if self.has_compared_everything {
+                let target = self.target.as_ref();
+                guard.learn(root, target.map(|target| target.lasting()));
+            } else if self.report.files_sent + self.report.others_made + self.report.deleted > 0 {
+                guard.relate_by_change(root);
+            }
         }
+        self.keep().await;
+    }
+
+    /// A comparison of everything begins, and may delete what it would: until it is over, and if it never is, another
+    /// source must not be taken for this one.
+    pub(super) async fn relate(&mut self, root: &SourceRoot) {
+        self.context.guard.relate(root);
+        self.keep().await;
+    }
+
+    async fn keep(&self) {
+        let guard = &self.context.guard;
         if !guard.has_news() {
             return;
         }
@@ -212,7 +238,7 @@ impl Transfer {
             root: &self.context.source,
             target: &self.context.remote.target,
         };
-        let outcome = judge(RunKind::Tree { delete: true }, &ended, &names);
+        let outcome = judge(RunKind::tree(true), &ended, &names);
         self.is_foreseen(&ended, &outcome)
     }
 
@@ -230,7 +256,7 @@ impl Transfer {
                 .map_err(|hold| self.report.end = End::Held(hold))
                 .is_ok();
         }
-        let kind = RunKind::Tree { delete: true };
+        let kind = RunKind::tree(true);
         self.account(kind, &ended.exit, outcome.clone(), Vec::new());
         // What cannot be foreseen is tried again, and not done.
         if self.report.end == End::Reached {

@@ -76,15 +76,10 @@ impl Transfer {
             let items = itemized.read(output).into_iter();
             count += items.filter(|item| item.drift == DriftKind::Extra).count() as u64;
         };
-        let cancel = &self.halt.cancel;
-        let running = self
-            .context
-            .run(&launch, list.to_vec(), None, cancel, listen);
-        let ended = running.await;
-        if cancel.is_cancelled() {
-            self.report.end = End::Stopped;
+        let running = self.start(&launch, list.to_vec(), None, listen);
+        let Some(ended) = running.await else {
             return May::Not;
-        }
+        };
         self.report.runs += 1;
         let names = Names {
             listed: names,
@@ -99,11 +94,13 @@ impl Transfer {
             ended.exit
         );
         let outcome = judge(kind, &ended, &names);
-        if kind == (RunKind::Tree { delete: true })
+        if matches!(kind, RunKind::Tree { delete: true, .. })
             && names.listed.iter().any(RelPath::is_root)
-            && !self.is_foreseen(&ended, &outcome)
         {
-            return May::Not;
+            if !self.is_foreseen(&ended, &outcome) {
+                return May::Not;
+            }
+            self.relate(root).await;
         }
         match outcome {
             // What failed or changed fails in the run itself, where it is told apart.
@@ -137,8 +134,11 @@ impl Transfer {
         kind: RunKind,
         paths: Vec<DirtyPath>,
     ) {
-        if matches!(kind, RunKind::Tree { .. }) {
-            let kind = RunKind::Tree { delete: false };
+        if let RunKind::Tree { ignore_times, .. } = kind {
+            let kind = RunKind::Tree {
+                delete: false,
+                ignore_times,
+            };
             let before = self.report.synced.len();
             Box::pin(self.run_list(root, kind, paths)).await;
             let compared = self.report.synced[before..].to_vec();
@@ -216,6 +216,6 @@ pub(super) fn withheld() -> Failure {
 fn removes(kind: RunKind) -> bool {
     matches!(
         kind,
-        RunKind::Delete { .. } | RunKind::Tree { delete: true }
+        RunKind::Delete { .. } | RunKind::Tree { delete: true, .. }
     )
 }

@@ -7,7 +7,7 @@ use std::time::Duration;
 use tokio::sync::oneshot;
 use tracing::info;
 
-use super::{PULSE, Session};
+use super::Session;
 use crate::config::Target;
 use crate::control::{Scope, counted};
 use crate::filter::Filter;
@@ -15,8 +15,10 @@ use crate::lane::Settled;
 use crate::lane::context::filtered;
 use crate::lane::task::{LaneHandle, LaneMessage};
 use crate::lane::transfer::on_disk;
+use crate::local_target::Pinned;
 use crate::mirror::{MirrorMessage, MirrorTask, Question, is_meant};
 use crate::path::{RelPath, SourceRoot};
+use crate::watch::PULSE;
 
 /// How often a watcher that was asked for a sign of life is looked at.
 const BEAT_CHECK: Duration = Duration::from_millis(20);
@@ -41,11 +43,12 @@ impl Session<'_> {
                 let root = SourceRoot::open(&source)
                     .map_err(|error| format!("the source cannot be opened: {error}"))?;
                 for (target, guard) in meant {
+                    // What is not there now is none that could be accepted.
                     let target = match &target {
-                        Target::Local { path } => Some(path.as_path()),
+                        Target::Local { path } => Pinned::open(path).ok(),
                         _ => None,
                     };
-                    guard.accept(&root, target);
+                    guard.accept(&root, target.map(|target| target.lasting()));
                     guard.keep().map_err(|error| {
                         format!("it is accepted, but the next start will not know it: {error}")
                     })?;
@@ -114,7 +117,7 @@ impl Session<'_> {
             SERSYNC_MIRROR = %source,
             "another filter holds for {source}: what it excludes no more is sent"
         );
-        self.mirror.config.filter = Some(Arc::clone(&filter));
+        self.mirror.refilter(Arc::clone(&filter));
         for (lane, remote) in self.lanes.iter().zip(&self.mirror.config.remotes) {
             if let (_, Some(filter), _) = filtered(remote, Some(&filter)) {
                 lane.tell(LaneMessage::Filter(filter)).await;

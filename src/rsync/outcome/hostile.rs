@@ -138,8 +138,8 @@ fn a_kind() -> impl Strategy<Value = RunKind> {
         RunKind::Send { ignore_times: true },
         RunKind::Delete { by_name: true },
         RunKind::Delete { by_name: false },
-        RunKind::Tree { delete: true },
-        RunKind::Tree { delete: false },
+        RunKind::tree(true),
+        RunKind::tree(false),
     ])
 }
 

@@ -156,7 +156,7 @@ mod tests {
     use super::*;
 
     fn run(code: i32, stderr: &str) -> Option<Outcome> {
-        let kind = RunKind::Tree { delete: true };
+        let kind = RunKind::tree(true);
         judge(kind, code, &Lines::of(stderr.as_bytes()))
     }
 

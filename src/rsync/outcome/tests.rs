@@ -8,7 +8,7 @@ use crate::rsync::ended::Stats;
 
 const SEND: RunKind = RunKind::Send { ignore_times: true };
 const DELETE: RunKind = RunKind::Delete { by_name: true };
-const TREE: RunKind = RunKind::Tree { delete: true };
+const TREE: RunKind = RunKind::tree(true);
 const SUMMARY: &str = "rsync error: some files/attrs were not transferred (see previous errors) (code 23) at main.c(1394) [sender=3.5.0]";
 
 fn path(name: &[u8]) -> RelPath {

@@ -1,10 +1,10 @@
 //! What an event of the kernel means.
 
-use std::os::fd::AsFd;
+use std::os::fd::{AsFd, OwnedFd};
 use std::time::Instant;
 
 use rustix::fs::inotify::ReadFlags;
-use rustix::fs::{AtFlags, FileType, OFlags};
+use rustix::fs::{AtFlags, FileType, OFlags, Stat};
 
 use super::walk::{LazyRoot, Tell};
 use super::{Event, Move, WatchThread};
@@ -17,6 +17,11 @@ use crate::watch::tree::{NodeId, ROOT};
 /// What says that a directory's own attributes changed: a call that sets its modification time alone counts as a
 /// modification.
 const DIRECTORY_ATTRIBUTES: ReadFlags = ReadFlags::ATTRIB.union(ReadFlags::MODIFY);
+
+/// What says that a directory got a name, or lost it to live on elsewhere.
+const COMES_OR_MOVES: ReadFlags = ReadFlags::CREATE
+    .union(ReadFlags::MOVED_FROM)
+    .union(ReadFlags::MOVED_TO);
 
 impl WatchThread {
     pub(super) fn on_event(&mut self, event: &Event, root: &mut LazyRoot) {
@@ -136,10 +141,10 @@ impl WatchThread {
             }
         } else if flags.contains(ReadFlags::DELETE) {
             self.forget_open(dir, name);
-            self.on_removed(Change::entry(path), switches.delete);
+            self.on_removed(Change::left(path), switches.delete);
         } else if flags.contains(ReadFlags::MOVED_FROM) {
             self.forget_open(dir, name);
-            self.on_removed(Change::entry(path), switches.move_from);
+            self.on_removed(Change::left(path), switches.move_from);
         }
     }
 
@@ -153,6 +158,9 @@ impl WatchThread {
     fn on_directory(&mut self, event: &Event, dir: NodeId, path: RelPath, root: &mut LazyRoot) {
         let switches = self.config.switches;
         let flags = event.flags;
+        if flags.intersects(COMES_OR_MOVES) {
+            self.unsure.insert(dir, &event.name);
+        }
         if flags.contains(ReadFlags::CREATE) {
             if switches.create_folder {
                 self.changes.push(Change::entry(path));
@@ -162,7 +170,7 @@ impl WatchThread {
         } else if flags.contains(ReadFlags::MOVED_TO) {
             self.on_moved_to(event, dir, root);
             if switches.move_to {
-                self.changes.push(Change::subtree(path));
+                self.changes.push(Change::moved_in(path));
             }
         } else if flags.contains(ReadFlags::MOVED_FROM) {
             if let Some(moving) = self.take_moving(dir, &event.name)
@@ -219,10 +227,40 @@ impl WatchThread {
         let Some(root) = root.take(&self.config, self.identity) else {
             return false;
         };
-        root.open_dir(&path, OFlags::RDONLY).is_ok_and(|fd| {
-            let mask = self.mask(node);
-            rustix::fs::inotify::add_watch(&self.inotify, proc_path(fd.as_fd()), mask) == Ok(watch)
-        })
+        root.open_dir(&path, OFlags::RDONLY)
+            .is_ok_and(|fd| self.is_watched_as(&fd, node, watch))
+    }
+
+    fn is_watched_as(&self, fd: &OwnedFd, node: NodeId, watch: i32) -> bool {
+        let mask = self.mask(node);
+        rustix::fs::inotify::add_watch(&self.inotify, proc_path(fd.as_fd()), mask) == Ok(watch)
+    }
+
+    /// The same of a name, where there may be no directory, or none that is to be watched.
+    pub(super) fn is_watched_if_there(
+        &self,
+        dir: NodeId,
+        name: &[u8],
+        path: &RelPath,
+        root: &mut LazyRoot,
+    ) -> bool {
+        if self.is_excluded(path, Kind::Directory) {
+            return true;
+        }
+        let Some(root) = root.take(&self.config, self.identity) else {
+            return true;
+        };
+        // What cannot be opened either is gone, of which an event tells, or is known not to be watched.
+        let Ok(fd) = root.open_dir(path, OFlags::RDONLY) else {
+            return true;
+        };
+        let is_foreign = |stat: Stat| stat.st_dev != self.identity.device;
+        if self.config.one_file_system && rustix::fs::fstat(&fd).is_ok_and(is_foreign) {
+            return true;
+        }
+        let node = self.tree.child(dir, name);
+        let watched = node.and_then(|node| Some((node, self.tree.watch(node)?)));
+        watched.is_some_and(|(node, watch)| self.is_watched_as(&fd, node, watch))
     }
 
     /// A directory leaves its name; when two change names, the one that has lost its name to the other.

@@ -108,7 +108,9 @@ impl WatchThread {
         match rustix::fs::inotify::add_watch(&self.inotify, proc_path(fd.as_fd()), self.mask(node))
         {
             Ok(watch) => {
-                self.tree.set_watch(node, watch);
+                if self.tree.set_watch(node, watch) {
+                    self.unsure.contradict();
+                }
                 self.tree.mark_seen(node, self.walks);
             }
             Err(Errno::NOSPC) => self.uncover(node, Blindness::NoWatches),

@@ -191,6 +191,9 @@ fn play(
         let orphan = command.spawn()?;
         fs::write(stage.join("orphan"), orphan.id().to_string())?;
     }
+    if let Some(file) = scene["removes"].as_str() {
+        fs::remove_file(file)?;
+    }
     let mut code = 0;
     if scene["real"] == true {
         code = pass_on(&args, names)?;
