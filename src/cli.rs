@@ -138,6 +138,9 @@ pub struct HowArgs {
     #[arg(short = 'n', long = "processes", value_name = "N", default_value_t = 10,
           value_parser = clap::value_parser!(u16).range(1..=1000))]
     pub processes: u16,
+    /// Let rsync touch nothing but the source and what it needs, where the kernel has Landlock
+    #[arg(long, value_enum, default_value = "yes", overrides_with = "confine")]
+    pub confine: YesNo,
     /// The bus to be controlled on: system, session, none, or an address; without it, an instance is on the system
     /// bus, and what runs without one on none
     #[arg(long)]

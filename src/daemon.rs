@@ -22,7 +22,8 @@ use crate::dbus::{self, BusAddress, Identity, Presence};
 use crate::fail_log::FailLog;
 use crate::mirror::{Memory, MirrorHandle, Question, Shared};
 use crate::plugin::Plugins;
-use crate::rsync::{find_program, version};
+use crate::rsync::program::try_confined;
+use crate::rsync::{Program, find_program, version};
 use crate::systemd::ServiceManager;
 use crate::{message_id as id, sysctl};
 
@@ -52,6 +53,8 @@ pub struct Options {
     pub children: usize,
     /// Whether the first thing is a push of everything.
     pub initial_push: bool,
+    /// Whether rsync is kept from touching anything but the sources and what it needs, where the kernel can do that.
+    pub confine: bool,
     /// Where state is kept between starts; `None` keeps none.
     pub state_dir: Option<PathBuf>,
     /// The sources are right as they are at the start, a person has said.
@@ -100,9 +103,9 @@ pub async fn run(config: Config, options: Options) -> Result<(), StartError> {
     let mut terminate = Terminate::new()?;
     let mut hang_up = signal(SignalKind::hangup())?;
     let program = if options.plugins_only.is_some() {
-        PathBuf::new()
+        Program::default()
     } else {
-        check_rsync().await?
+        confine(check_rsync().await?, options.confine).await
     };
     raise_limits();
     let (
@@ -262,6 +265,22 @@ async fn check_rsync() -> Result<PathBuf, StartError> {
         Ok(found) if found < version::OLDEST => Err(StartError::OldRsync { found }),
         Ok(_) => Ok(program),
         Err(source) => Err(StartError::BrokenRsync { program, source }),
+    }
+}
+
+/// Finds out whether its runs can be confined, and says if not.
+async fn confine(path: PathBuf, is_wanted: bool) -> Program {
+    let confined = if is_wanted {
+        try_confined(&path).await
+    } else {
+        Err("--confine no".into())
+    };
+    if let Err(reason) = &confined {
+        info!("rsync is not confined to the sources: {reason}");
+    }
+    Program {
+        path,
+        is_confined: confined.is_ok(),
     }
 }
 

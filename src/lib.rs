@@ -44,6 +44,8 @@
 //!    directory under the same mount, from the first run on. What is not so waits for the old state or for a person. ([`lane::guard`],
 //!    [`lane::volumes`], [`lasting`], [`mirror`])
 //! 8. No shell, ever: argument vectors and NUL lists; a file name is bytes. ([`rsync::args`], [`path`])
+//!    What becomes of a source under a run gets nothing from outside of it sent, where the kernel has Landlock; not over ssh,
+//!    and not where the params follow links. ([`rsync::confine`])
 //! 9. After any end, clean or not, the next start restores the truth by itself: its first push compares everything.
 //! 10. What everybody on the bus may read holds counts and causes, never the path of a file. ([`control`])
 //!
@@ -57,7 +59,7 @@
 //! | composition root | [`daemon`] |
 //! | tasks | [`mirror`], [`lane::task`], [`lane::transfer`], [`lane::verify`], [`lane::preview`], [`lane::attempt`], [`lane::context`], [`lane::guard`] |
 //! | adapters, each the only user of its system interface | [`watch`] (inotify, and which file systems others write to), [`rsync`] (children), [`ssh`] (shared connections), [`resolve`] and [`links`] (the source), [`local_target`] (a target on this machine), [`mounts`] (what is mounted), [`plugin`] (who is told of it), [`dbus`] (the bus), [`systemd`] (the notify protocol), [`journal`] (the log), [`store`] (saved state), [`fail_log`] (the record of what failed), [`sysctl`] (the kernel's limits) |
-//! | policy, pure | [`lane`], [`dirty`], [`fail_queue`], [`saved`], [`by_hand`], [`plugin::owed`], [`plugin::queue`], [`rsync::args`], [`rsync::outcome`], [`ssh::args`], [`config`], [`filter`] |
+//! | policy, pure | [`lane`], [`dirty`], [`fail_queue`], [`saved`], [`by_hand`], [`plugin::owed`], [`plugin::queue`], [`rsync::args`], [`rsync::confine`], [`rsync::outcome`], [`ssh::args`], [`config`], [`filter`] |
 //! | words | [`path`], [`lasting`], [`change`], [`control`], [`message_id`] |
 
 pub mod by_hand;

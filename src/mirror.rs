@@ -25,6 +25,7 @@ use crate::lasting::Lasting;
 use crate::message_id as id;
 use crate::path::{RelPath, SourceRoot};
 use crate::plugin::Plugins;
+use crate::rsync;
 use crate::saved::Key;
 use crate::saved::known::Known;
 use crate::ssh;
@@ -50,7 +51,7 @@ const MISSING_CHECK: Duration = Duration::from_secs(1);
 #[derive(Debug, Clone)]
 pub struct Shared {
     /// The rsync program.
-    pub program: PathBuf,
+    pub program: rsync::Program,
     /// Where connections over ssh have their sockets.
     pub sockets: Arc<ssh::Sockets>,
     /// At most so many children.

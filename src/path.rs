@@ -223,7 +223,7 @@ impl Identity {
 #[derive(Debug)]
 pub struct SourceRoot {
     path: PathBuf,
-    fd: OwnedFd,
+    fd: Arc<OwnedFd>,
     identity: Identity,
     lasting: Lasting,
 }
@@ -240,7 +240,7 @@ impl SourceRoot {
         let lasting = Lasting::of(&fd)?;
         Ok(Self {
             path: path.to_owned(),
-            fd,
+            fd: Arc::new(fd),
             identity,
             lasting,
         })
@@ -275,6 +275,12 @@ impl SourceRoot {
     #[must_use]
     pub fn proc_path(&self) -> PathBuf {
         proc_path(self.fd.as_fd())
+    }
+
+    /// What holds it open, for whoever starts a child in it later.
+    #[must_use]
+    pub fn handle(&self) -> &Arc<OwnedFd> {
+        &self.fd
     }
 
     /// What stands under the root's name now.

@@ -3,29 +3,37 @@
 //! A child can be started ahead of its list: rsync connects, authenticates and negotiates before it reads
 //! `--files-from=-`, so such a [`Standby`] turns a change into one round trip (3.5 ms instead of 10 on loopback).
 //!
-//! What a child does is in [`args`], what its end means in [`outcome`].
+//! What a child does is in [`args`], what its end means in [`outcome`], what it may touch in [`confine`].
 
 use std::ffi::OsString;
 use std::io;
-use std::path::{Path, PathBuf};
+use std::os::fd::OwnedFd;
+use std::path::PathBuf;
 use std::pin::pin;
 use std::process::{ExitStatus, Stdio};
+use std::sync::Arc;
+use std::thread;
 use std::time::{Duration, Instant};
 
 use rustix::process::{Pid, Signal, kill_process_group, test_kill_process_group};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWriteExt};
 use tokio::process::{Child, ChildStderr, ChildStdin, ChildStdout, Command};
+use tokio::runtime::Handle;
 use tokio::sync::oneshot;
 use tokio::task::{JoinError, JoinHandle};
 use tokio_util::sync::CancellationToken;
+use tracing::debug;
 
 pub mod args;
+pub mod confine;
 pub mod ended;
 pub mod itemized;
 mod life;
 pub mod outcome;
+pub mod program;
 pub mod progress;
 pub mod rules;
+mod sandbox;
 pub mod skipped;
 pub mod version;
 
@@ -33,10 +41,13 @@ pub use args::{Forms, Pace, RunKind};
 pub use ended::{Ended, Exit, Stats};
 pub use itemized::{Item, Itemized};
 pub use outcome::{Names, Outcome, RefusedForm, judge};
+pub use program::{Program, find_program};
 pub use progress::Progress;
-use skipped::Skipped;
 
+use confine::Policy;
 use life::Lifeless;
+use sandbox::{Names as OwnersNames, Unconfined};
+use skipped::Skipped;
 
 /// Messages kept of one run. A run that says more is not believed in detail.
 const STDERR_KEPT: usize = 256 << 10;
@@ -57,14 +68,66 @@ pub struct Launch {
     pub program: PathBuf,
     /// Its arguments.
     pub args: Vec<OsString>,
-    /// Its working directory; as a path below `/proc/self/fd`, good while the descriptor is open.
+    /// Its working directory.
     pub directory: PathBuf,
+    /// What the working directory is a name for, if it is one below `/proc/self/fd`: a child may be started later.
+    pub root: Option<Arc<OwnedFd>>,
     /// It is ended when it has shown no sign of life for so long.
     pub patience: Option<Duration>,
+    /// What it may touch besides that; without it, everything.
+    pub confinement: Option<Policy>,
 }
 
 impl Launch {
-    fn start(&self) -> io::Result<Running> {
+    /// Starts it, confined if that can be had.
+    async fn start(
+        &self,
+        limit: Option<Duration>,
+        cancel: &CancellationToken,
+    ) -> Result<Running, Exit> {
+        if self.confinement.is_none() {
+            let started = self.spawn(Err(Unconfined::NotAsked));
+            return started.map_err(Exit::NotStarted);
+        }
+        let (tell, told) = oneshot::channel();
+        let (launch, runtime) = (self.clone(), Handle::current());
+        let start = move || {
+            let _entered = runtime.enter();
+            // Whoever gave up meanwhile has no use for it.
+            let _ = tell.send(launch.spawn_confined());
+        };
+        let thread = thread::Builder::new().name("rsync-start".into());
+        if let Err(error) = thread.spawn(start) {
+            let started = self.spawn(Err(Unconfined::NoThread(error)));
+            return started.map_err(Exit::NotStarted);
+        }
+        // A file that rsync is to read may be on a file system that hangs. A start that gets on is not interrupted.
+        let given_up = async {
+            tokio::select! {
+                () = after(limit.or(self.patience)) => {}
+                () = cancel.cancelled() => tokio::time::sleep(GRACE).await,
+            }
+        };
+        tokio::select! {
+            biased;
+            started = told => {
+                let started = started.unwrap_or_else(|gone| Err(io::Error::other(gone)));
+                started.map_err(Exit::NotStarted)
+            }
+            () = given_up => Err(Exit::Code(TIMED_OUT)),
+        }
+    }
+
+    /// Restricts this thread for good.
+    fn spawn_confined(&self) -> io::Result<Running> {
+        let confined = match &self.confinement {
+            Some(policy) => sandbox::restrict(policy, self.root.as_deref()),
+            None => Err(Unconfined::NotAsked),
+        };
+        self.spawn(confined)
+    }
+
+    fn spawn(&self, confined: Result<OwnersNames, Unconfined>) -> io::Result<Running> {
         let mut command = Command::new(&self.program);
         command
             .args(&self.args)
@@ -83,6 +146,11 @@ impl Launch {
                 command.env_remove(name);
             }
         }
+        if let Err(reason) = &confined
+            && !matches!(reason, Unconfined::NotAsked)
+        {
+            debug!("rsync is not confined: {reason}");
+        }
         // Without a file, rsync would ask the terminal for a password, and wait there for ever.
         command.env("RSYNC_PASSWORD", "");
         let mut child = command.spawn()?;
@@ -98,7 +166,14 @@ impl Launch {
             stdout,
             stderr,
             patience: self.patience,
+            confined,
         })
+    }
+
+    /// Whether the same once more mends what the first time may have left, and does nothing else.
+    fn can_be_repeated(&self, ended: &Ended) -> bool {
+        matches!(ended.exit, Exit::Code(0 | 23 | 24))
+            && !self.args.iter().any(|arg| arg == args::DRY_RUN)
     }
 }
 
@@ -111,26 +186,53 @@ struct Running {
     stderr: Option<ChildStderr>,
     /// See [`Launch::patience`].
     patience: Option<Duration>,
+    confined: Result<OwnersNames, Unconfined>,
 }
 
 /// Runs rsync with a list. When `cancel` is cancelled, or after `limit`, the child is ended, and its end is reported
 /// like any other. `listen` hears its standard output as it comes.
+///
+/// If somebody added a user meanwhile, a child that was confined may have sent numbers in the place of names that it
+/// could not look up any more. Then it is done once more, and what differs is put right.
 pub async fn run(
     launch: &Launch,
     list: Vec<u8>,
     limit: Option<Duration>,
     cancel: &CancellationToken,
-    listen: impl FnMut(&[u8]),
+    mut listen: impl FnMut(&[u8]),
 ) -> Ended {
-    match launch.start() {
-        Ok(child) => child.finish(list, limit, cancel, listen).await,
-        Err(error) => not_started(error),
+    let (ended, knew_names) = run_once(launch, &list, limit, cancel, &mut listen).await;
+    if knew_names || cancel.is_cancelled() || !launch.can_be_repeated(&ended) {
+        return ended;
+    }
+    debug!("users or groups were changed meanwhile: once more");
+    let (mut again, _) = Box::pin(run_once(launch, &list, limit, cancel, listen)).await;
+    again.stats += ended.stats;
+    again.took += ended.took;
+    again
+}
+
+/// Also returns whether it could look names up all the time.
+async fn run_once(
+    launch: &Launch,
+    list: &[u8],
+    limit: Option<Duration>,
+    cancel: &CancellationToken,
+    listen: impl FnMut(&[u8]),
+) -> (Ended, bool) {
+    match launch.start(limit, cancel).await {
+        Ok(mut child) => {
+            let names = child.take_names();
+            let ended = child.finish(list, limit, cancel, listen).await;
+            (ended, names.is_none_or(|names| names.are_current()))
+        }
+        Err(exit) => (not_started(exit), true),
     }
 }
 
-fn not_started(error: io::Error) -> Ended {
+fn not_started(exit: Exit) -> Ended {
     Ended {
-        exit: Exit::NotStarted(error),
+        exit,
         stderr: Vec::new(),
         stderr_cut: false,
         deletions_skipped: false,
@@ -153,23 +255,28 @@ pub struct Standby {
 impl Standby {
     /// Starts one. It ends by itself when it is dropped, after `quiet` without a list, or when `cancel` is cancelled.
     #[must_use]
-    pub fn start(launch: &Launch, quiet: Duration, cancel: CancellationToken) -> Option<Self> {
-        let mut running = launch.start().ok()?;
+    pub fn start(launch: Launch, quiet: Duration, cancel: CancellationToken) -> Self {
         let (list, receiver) = oneshot::channel::<Given>();
         let task = tokio::spawn(async move {
+            let mut running = launch.start(None, &cancel).await.ok()?;
+            // The source is not held open by us while it waits.
+            drop(launch);
+            let names = running.take_names();
+            let knows_names = || names.as_ref().is_none_or(OwnersNames::are_current);
             let list = tokio::select! {
                 list = receiver => list.ok(),
                 () = tokio::time::sleep(quiet) => None,
                 () = cancel.cancelled() => None,
                 _ = running.child.wait() => None,
             };
+            let list = list.filter(|_| knows_names());
             let was_given = list.is_some();
             let (list, limit) = list.unwrap_or_default();
             // With an empty list it says good-bye to the daemon, so that no connection is left to time out.
-            let ended = running.finish(list, limit, &cancel, |_| {}).await;
-            was_given.then_some(ended)
+            let ended = running.finish(&list, limit, &cancel, |_| {}).await;
+            (was_given && knows_names()).then_some(ended)
         });
-        Some(Self { list, task })
+        Self { list, task }
     }
 
     /// Whether it still waits. A dead connection does not show; its run then fails and a new child is started.
@@ -184,7 +291,8 @@ impl Standby {
         pass_panic_on(self.task.await);
     }
 
-    /// Gives it its list, and ends it after `limit`. `None` if it had ended by then: the list was not used.
+    /// Gives it its list, and ends it after `limit`. `None` if it had ended by then, or cannot look up the names of
+    /// owners any more: the list is to be given to another.
     pub async fn run(self, list: Vec<u8>, limit: Option<Duration>) -> Option<Ended> {
         self.list.send((list, limit)).ok()?;
         pass_panic_on(self.task.await)
@@ -201,10 +309,16 @@ fn pass_panic_on(ended: Result<Option<Ended>, JoinError>) -> Option<Ended> {
 }
 
 impl Running {
+    /// Which files it can look names up in; `None` if in any.
+    fn take_names(&mut self) -> Option<OwnersNames> {
+        let taken = std::mem::replace(&mut self.confined, Err(Unconfined::NotAsked));
+        taken.ok()
+    }
+
     /// Feeds the child and waits for its end.
     async fn finish(
         self,
-        list: Vec<u8>,
+        list: &[u8],
         limit: Option<Duration>,
         cancel: &CancellationToken,
         listen: impl FnMut(&[u8]),
@@ -217,11 +331,12 @@ impl Running {
             stdout,
             stderr,
             patience,
+            confined: _,
         } = self;
         let feed = async move {
             if let Some(mut stdin) = stdin {
                 // A child that ended early does not take its list; its exit says why.
-                let _ = stdin.write_all(&list).await;
+                let _ = stdin.write_all(list).await;
             }
         };
         let end = async {
@@ -371,18 +486,4 @@ async fn keep_last(
         }
     }
     (kept, skipped)
-}
-
-/// Finds the rsync program in `PATH`.
-#[must_use]
-pub fn find_program() -> Option<PathBuf> {
-    let path = std::env::var_os("PATH")?;
-    std::env::split_paths(&path)
-        .filter(|dir| dir.is_absolute())
-        .map(|dir| dir.join("rsync"))
-        .find(|program| is_executable(program))
-}
-
-fn is_executable(program: &Path) -> bool {
-    program.is_file() && rustix::fs::access(program, rustix::fs::Access::EXEC_OK).is_ok()
 }

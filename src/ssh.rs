@@ -158,7 +158,9 @@ fn ssh(args: Vec<OsString>) -> Launch {
         program: "ssh".into(),
         args,
         directory: "/".into(),
+        root: None,
         patience: None,
+        confinement: None,
     }
 }
 

@@ -17,6 +17,7 @@ const LAYERS: &[&[&str]] = &[
         "plugin::owed",
         "plugin::queue",
         "rsync::args",
+        "rsync::confine",
         "rsync::ended",
         "rsync::itemized",
         "rsync::outcome",

@@ -121,6 +121,7 @@ fn serve(config: Config, how: How<'_>, journal: &Journal) -> ExitCode {
             .map(|file| std::path::absolute(&file).unwrap_or(file)),
         children: how.args.processes.into(),
         initial_push: how.args.initial == YesNo::Yes,
+        confine: how.args.confine == YesNo::Yes,
         state_dir: how.args.state_dir.clone().or_else(state_dir_of_the_unit),
         accept_source: how.args.accept_source,
         plugins_only: how.plugins_only,

@@ -102,6 +102,7 @@ fn in_the_foreground(arguments: &Arguments, config: PathBuf) -> ExitCode {
                 YesNo::No
             },
             processes: arguments.processes,
+            confine: YesNo::Yes,
             bus: None,
             state_dir: None,
             accept_source: false,

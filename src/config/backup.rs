@@ -58,6 +58,15 @@ impl Backup {
         }
     }
 
+    /// The directory, if it is outside of the target.
+    #[must_use]
+    pub fn beside(&self) -> Option<&Path> {
+        match self {
+            Self::Inside(_) => None,
+            Self::Beside(path) => Some(path),
+        }
+    }
+
     /// The directory as if it were a target like `target`, to find out what lies in what; `Err` says why it cannot be
     /// there.
     pub(super) fn place(&self, target: &Target) -> Result<Option<Target>, &'static str> {

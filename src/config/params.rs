@@ -6,6 +6,7 @@
 
 use std::collections::VecDeque;
 use std::ffi::OsString;
+use std::path::Path;
 use std::str::FromStr;
 use std::sync::Arc;
 
@@ -34,6 +35,9 @@ pub struct Params {
     hard_links: bool,
     one_file_system: bool,
     inplace: bool,
+    follows_links: bool,
+    writes_through_links: bool,
+    numeric_ids: bool,
     filtered: bool,
     rules: Option<Arc<Filter>>,
     links: bool,
@@ -111,6 +115,43 @@ impl Params {
         self.inplace
     }
 
+    /// `-L` and the like: rsync reads what links in the source lead to, wherever that is.
+    #[must_use]
+    pub fn follows_links(&self) -> bool {
+        self.follows_links
+    }
+
+    /// `-K`: it writes to where links at the receiver lead to.
+    #[must_use]
+    pub fn writes_through_links(&self) -> bool {
+        self.writes_through_links
+    }
+
+    /// `--numeric-ids`: it does not ask for the names of owners.
+    #[must_use]
+    pub fn numeric_ids(&self) -> bool {
+        self.numeric_ids
+    }
+
+    /// The files of rules that rsync reads at its start.
+    pub fn files_read(&self) -> impl Iterator<Item = &Path> {
+        self.values("--exclude-from=")
+            .chain(self.values("--include-from="))
+    }
+
+    /// `--temp-dir`, of the receiver.
+    #[must_use]
+    pub fn temp_dir(&self) -> Option<&Path> {
+        self.values("--temp-dir=").last()
+    }
+
+    /// The paths that an option names.
+    fn values(&self, option: &'static str) -> impl Iterator<Item = &Path> {
+        let args = self.args.iter().filter_map(|arg| arg.to_str());
+        args.filter_map(move |arg| arg.strip_prefix(option))
+            .map(Path::new)
+    }
+
     /// Whether a filter of any kind is among the arguments. `--delete-missing-args` then deletes what it must not.
     #[must_use]
     pub fn filtered(&self) -> bool {
@@ -168,7 +209,11 @@ impl Params {
     fn note(&mut self, long: &str, on: bool) {
         match long {
             "archive" => (self.links, self.times) = (on, on),
-            "links" | "copy-links" => self.links = on,
+            "links" => self.links = on,
+            "copy-links" => (self.links, self.follows_links) = (on, on),
+            "copy-dirlinks" | "copy-unsafe-links" => self.follows_links = on,
+            "keep-dirlinks" => self.writes_through_links = on,
+            "numeric-ids" => self.numeric_ids = on,
             "times" => self.times = on,
             "hard-links" => self.hard_links = on,
             "one-file-system" => self.one_file_system = on,

@@ -19,7 +19,7 @@ use crate::links::LinkIndex;
 use crate::local_target::{Astray, Pinned};
 use crate::path::{Identity, SourceRoot};
 use crate::rsync::{
-    self, Ended, Forms, Launch, Names, Outcome, Pace, RunKind, Standby, args, judge,
+    self, Ended, Forms, Launch, Names, Outcome, Pace, Program, RunKind, Standby, args, judge,
 };
 use crate::ssh;
 
@@ -51,7 +51,7 @@ pub struct Context {
     /// Hard links of the mirror.
     pub links: Arc<LinkIndex>,
     /// The rsync program.
-    pub program: PathBuf,
+    pub program: Program,
     /// The connection to a remote over ssh.
     pub ssh: Option<Arc<ssh::Connection>>,
     /// At most so many children of all lanes.
@@ -164,11 +164,13 @@ impl Context {
             args.splice(..0, ssh.rsync_options());
         }
         Launch {
-            program: self.program.clone(),
+            program: self.program.path.clone(),
             args,
             directory: root.proc_path(),
+            root: Some(Arc::clone(root.handle())),
             // It wakes up in half of that time, if only to see that there is nothing.
             patience: Some((self.remote.timeout * 2).max(SHORTEST_PATIENCE)),
+            confinement: self.program.confinement(&self.remote),
         }
     }
 
@@ -241,7 +243,8 @@ impl Context {
             forms,
             Pace::Long,
         );
-        Standby::start(&launch, quiet, halt.cancel.child_token())
+        let cancel = halt.cancel.child_token();
+        Some(Standby::start(launch, quiet, cancel))
     }
 
     /// Finds out whether the remote takes a run at all, by one with an empty list.

@@ -302,7 +302,7 @@ impl LaneTask {
         let remote = self.shown.number;
         self.jobs.spawn(async move {
             let started = Instant::now();
-            let report = execute(context, job, standby, halt).await;
+            let report = Box::pin(execute(context, job, standby, halt)).await;
             if let Some(witness) = witness {
                 witness.on_synced(remote, started, &report.synced);
             }

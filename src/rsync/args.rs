@@ -27,7 +27,8 @@ const FORESEEING: [&str; 4] = [
 /// Seconds to connect to a daemon. A host that drops packets must not keep a probe for minutes.
 const CONNECT_SECONDS: u32 = 10;
 
-const DRY_RUN: &str = "--dry-run";
+/// Nothing is changed.
+pub(super) const DRY_RUN: &str = "--dry-run";
 const OUT_FORMAT: &str = "--out-format=%i %n";
 const PROGRESS: &str = "--info=progress2";
 const END_OF_OPTIONS: &str = "--";

@@ -2,6 +2,7 @@
 
 use std::fmt;
 use std::io;
+use std::ops::AddAssign;
 use std::time::Duration;
 
 /// How a child ended.
@@ -59,6 +60,18 @@ pub struct Stats {
     pub files_made: u64,
     /// Entries removed at the receiver.
     pub deleted: u64,
+}
+
+impl AddAssign for Stats {
+    /// Of two runs of the same list; `listed` is no sum then.
+    fn add_assign(&mut self, other: Self) {
+        self.files_sent += other.files_sent;
+        self.transferred_size += other.transferred_size;
+        self.bytes_sent += other.bytes_sent;
+        self.made += other.made;
+        self.files_made += other.files_made;
+        self.deleted += other.deleted;
+    }
 }
 
 /// A run that is over.

@@ -76,8 +76,19 @@ impl Stage {
             .arg(&mirror.config.file)
             .arg("--state-dir")
             .arg(mirror.at("state"))
+            // The stage is out of reach of what is confined.
+            .args(["--confine", "no"])
             .env("PATH", std::env::join_paths(path).expect("no colon in it"))
             .env("SERSYNC_STAGE", &self.dir);
+        command
+    }
+
+    /// `sersync run` with that rsync confined; each run that has a list asks at the socket what it is to do first.
+    pub fn command_to_ask(&self, mirror: &Mirror, socket: &Path) -> Command {
+        let mut command = self.command(mirror);
+        command
+            .args(["--confine", "yes"])
+            .env("SERSYNC_ASK", socket);
         command
     }
 

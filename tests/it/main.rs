@@ -32,6 +32,7 @@ mod sshd;
 mod tree;
 
 mod changes;
+mod confined;
 mod control;
 mod crashes;
 mod crontab;

@@ -20,7 +20,7 @@ use crate::lane::guard::{Beginning, Guard, Memory};
 use crate::lane::preview::{Listed, Preview};
 use crate::links::LinkIndex;
 use crate::path::SourceRoot;
-use crate::rsync::find_program;
+use crate::rsync::{Program, find_program};
 use crate::saved::Key;
 use crate::saved::known::Known;
 use crate::ssh;
@@ -99,7 +99,8 @@ fn context(
         guard: Arc::new(guard),
         removals: mirror.switches.removals(),
         links: Arc::new(LinkIndex::default()),
-        program: program.to_path_buf(),
+        // Nothing is sent, and whoever asks reads what he may read.
+        program: Program::unconfined(program.to_path_buf()),
         ssh: ssh::Connection::to(&remote, sockets).map(Arc::new),
         remote,
         filter,

@@ -5,8 +5,9 @@
 
 use std::ffi::{OsStr, OsString};
 use std::fs::{self, OpenOptions};
-use std::io::{self, Read as _, Write as _};
+use std::io::{self, BufRead as _, BufReader, Read as _, Write as _};
 use std::os::unix::ffi::OsStrExt as _;
+use std::os::unix::net::UnixStream;
 use std::os::unix::process::{CommandExt as _, ExitStatusExt as _};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
@@ -17,6 +18,8 @@ use serde_json::{Value, json};
 
 /// Where the scenes are.
 const STAGE: &str = "SERSYNC_STAGE";
+/// The socket of a test that asks a run what it can do before it is made.
+const ASK: &str = "SERSYNC_ASK";
 /// This is a process that a scene has left behind.
 const ORPHAN: &str = "SERSYNC_ORPHAN";
 /// What rsync says at the end of a run in which some paths failed.
@@ -27,6 +30,9 @@ fn main() -> io::Result<()> {
         return stay_alive();
     }
     let args: Vec<OsString> = std::env::args_os().skip(1).collect();
+    if let (Some(socket), Some(kind)) = (std::env::var_os(ASK), kind_of(&args)) {
+        return be_asked(Path::new(&socket), kind, &args);
+    }
     let stage = std::env::var_os(STAGE).map(PathBuf::from);
     let (Some(stage), Some(kind)) = (stage, kind_of(&args)) else {
         return Err(real(&args)?.exec());
@@ -56,6 +62,35 @@ fn main() -> io::Result<()> {
     let code = play(&scene, &stage, kind, args, &names)?;
     note(&stage, kind, &name, "ended")?;
     std::process::exit(code)
+}
+
+/// Answers what paths it can open, until it is told to go on. A confined run has no stage in reach, but sockets.
+fn be_asked(socket: &Path, kind: &str, args: &[OsString]) -> io::Result<()> {
+    let mut list = Vec::new();
+    io::stdin().read_to_end(&mut list)?;
+    let mut test = BufReader::new(UnixStream::connect(socket)?);
+    writeln!(test.get_mut(), "{kind}")?;
+    loop {
+        let mut question = String::new();
+        test.read_line(&mut question)?;
+        let answer = match question.trim_end().split_once(' ') {
+            Some(("read", path)) => fs::metadata(path).and_then(|found| {
+                if found.is_dir() {
+                    fs::read_dir(path).map(drop)
+                } else {
+                    fs::File::open(path).map(drop)
+                }
+            }),
+            Some(("write", path)) => OpenOptions::new()
+                .create(true)
+                .append(true)
+                .open(path)
+                .map(drop),
+            _ => break,
+        };
+        writeln!(test.get_mut(), "{}", answer.is_ok())?;
+    }
+    std::process::exit(pass_on(args, &names_of(&list))?)
 }
 
 fn has(args: &[OsString], test: impl Fn(&str) -> bool) -> bool {
