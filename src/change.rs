@@ -19,6 +19,8 @@ pub struct Change {
     /// Where some removals are to be carried out and others not: whether this is one that is, and the entry has not
     /// come back since.
     pub removed: bool,
+    /// Whether it is a directory that was made a moment ago: what came and went in it before it was watched, nobody told.
+    pub made: bool,
 }
 
 impl Change {
@@ -31,6 +33,16 @@ impl Change {
             written: false,
             linked: None,
             removed: false,
+            made: false,
+        }
+    }
+
+    /// A directory was made.
+    #[must_use]
+    pub fn made(path: RelPath) -> Self {
+        Self {
+            made: true,
+            ..Self::entry(path)
         }
     }
 
@@ -43,6 +55,7 @@ impl Change {
             written: true,
             linked: None,
             removed: false,
+            made: false,
         }
     }
 
@@ -73,6 +86,7 @@ impl Change {
             written: false,
             linked: None,
             removed: false,
+            made: false,
         }
     }
 }

@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use super::down::Down;
 use super::planning::MOST_PATHS;
-use super::{End, Hold, LaneState, MOST_DIRTY, News, Report, Split, VOLUME_MISSING};
+use super::{End, Hold, LATE, LaneState, MOST_DIRTY, News, Report, Split, VOLUME_MISSING};
 use crate::change::{Change, Extent};
 use crate::dirty::{DirtyPath, Route};
 use crate::fail_queue::{Failed, Failure};
@@ -61,8 +61,12 @@ impl LaneState {
         };
         let slot = self.slot(route);
         let batch = slot.running.take().unwrap_or_default();
-        for dirty in slot.touched.take(Route::Path, usize::MAX, now, |_| false) {
+        for dirty in slot.take_owed(now) {
             self.dirty.put_back(dirty, Route::Path);
+        }
+        if route == Route::Tree {
+            self.ended_trees.retain(|(at, _)| *at + LATE > now);
+            self.ended_trees.push((now, batch.clone()));
         }
         if route != Route::Path && self.path.running.is_some() {
             self.ended_meanwhile.push(batch.clone());

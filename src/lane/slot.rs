@@ -5,7 +5,7 @@ use std::time::Instant;
 
 use super::MOST_DIRTY;
 use crate::change::Extent;
-use crate::dirty::{DirtyPath, DirtySet};
+use crate::dirty::{DirtyPath, DirtySet, Route};
 use crate::path::RelPath;
 
 /// The paths of a job, in order.
@@ -106,6 +106,9 @@ pub struct Slot {
     pub running: Option<Batch>,
     /// What path jobs did below this one's paths meanwhile.
     pub touched: DirtySet,
+    /// Directories that were made below its trees meanwhile. It may have listed what came and went in them before they
+    /// were watched.
+    pub made: DirtySet,
 }
 
 impl Slot {
@@ -119,12 +122,20 @@ impl Slot {
         Self {
             running,
             touched: DirtySet::new(MOST_DIRTY),
+            made: DirtySet::new(MOST_DIRTY),
         }
     }
 
     /// Whether its job lists this very path.
     pub fn lists(&self, path: &RelPath) -> bool {
         self.running.as_ref().is_some_and(|batch| batch.lists(path))
+    }
+
+    /// What is to be done when its job has ended: what other jobs may have met, and what it may have seen too early.
+    pub fn take_owed(&mut self, now: Instant) -> Vec<DirtyPath> {
+        let sets = [&mut self.touched, &mut self.made];
+        let owed = sets.map(|set| set.take(Route::Path, usize::MAX, now, |_| false));
+        owed.into_iter().flatten().collect()
     }
 
     /// Number of paths of its job.

@@ -242,7 +242,7 @@ impl LaneTask {
                 () = sleep_until(wake) => {}
             }
         }
-        self.end().await;
+        Box::pin(self.end()).await;
     }
 
     async fn end(mut self) {

@@ -8,7 +8,7 @@ use rustix::fs::{AtFlags, FileType, OFlags, Stat};
 
 use super::walk::{LazyRoot, Tell};
 use super::{Event, Move, Named, WatchThread};
-use crate::change::{Blindness, Change};
+use crate::change::{Blindness, Change, Extent};
 use crate::config::Removals;
 use crate::filter::Kind;
 use crate::path::{RelPath, proc_path};
@@ -186,12 +186,11 @@ impl WatchThread {
         }
         if flags.contains(ReadFlags::CREATE) {
             if switches.create_folder {
+                let mut change = Change::made(path);
                 // What is no directory and excluded comes and goes under its name without a word.
-                let change = if self.is_excluded(&path, Kind::Other) {
-                    Change::left(path)
-                } else {
-                    Change::entry(path)
-                };
+                if self.is_excluded(&change.path, Kind::Other) {
+                    change.extent = Extent::Name;
+                }
                 self.changes.push(change);
             }
             let node = self.tree.child_or_new(dir, &event.name);
