@@ -22,6 +22,7 @@ mod allowance;
 pub mod attempt;
 pub mod clock;
 pub mod context;
+mod doubt;
 mod down;
 pub mod guard;
 mod job;
@@ -44,6 +45,7 @@ pub use slot::Batch;
 
 use allowance::Allowance;
 use clock::Clock;
+use doubt::Doubt;
 use down::Down;
 use push::Push;
 use slot::Slot;
@@ -70,6 +72,7 @@ pub struct LaneState {
     tree: Slot,
     push: Push,
     down: Option<Down>,
+    doubt: Doubt,
     held: Option<(Hold, Instant)>,
     allowance: Allowance,
     source_present: bool,
@@ -105,6 +108,7 @@ impl LaneState {
             tree: Slot::new(),
             push: Push::default(),
             down: None,
+            doubt: Doubt::none(),
             held: None,
             allowance: Allowance::new(None),
             source_present: true,

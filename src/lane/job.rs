@@ -111,6 +111,12 @@ pub enum End {
 }
 
 impl End {
+    /// Whether the remote may not be done yet with what the job had begun. These ends of rsync say that nothing was: it was
+    /// not let in, or found nobody.
+    pub(super) fn is_cut_off(&self) -> bool {
+        matches!(self, Self::Unreachable(failure) if !matches!(failure.exit, 5 | 10 | 35))
+    }
+
     pub(super) fn cause(&self) -> String {
         match self {
             Self::Unreachable(failure) | Self::Misconfigured(failure) | Self::DiskFull(failure) => {

@@ -41,6 +41,9 @@ impl LaneState {
             }
             return plan;
         }
+        for dirty in self.doubt.take_due(now) {
+            self.dirty.put_back(dirty, Route::Path);
+        }
         for route in [Route::Path, Route::Large, Route::Tree] {
             if self.exclusive && self.any_running() {
                 break;
@@ -67,6 +70,7 @@ impl LaneState {
             self.dirty.next_due().filter(|due| *due > now),
             self.failed.next_due(),
             self.push.due().filter(|due| *due > now),
+            self.doubt.due(),
             self.allowance.due(),
         ];
         plan.wake = times.into_iter().flatten().min();

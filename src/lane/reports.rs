@@ -94,6 +94,9 @@ impl LaneState {
         let still_failed = report.failed.iter().map(|(dirty, _)| &dirty.path);
         let still_failed = self.failed.entries_of(still_failed);
         let withheld = std::mem::take(&mut report.withheld);
+        if route != Route::Tree && report.end.is_cut_off() {
+            self.doubt.add(&report.again);
+        }
         let (removed, would) = (report.deleted, report.would_delete);
         news.extend(self.allowance.on_report(removed, withheld, would, now));
         for dirty in report.synced {
@@ -262,6 +265,7 @@ impl LaneState {
     }
 
     fn came_back(&mut self, now: Instant) -> Vec<News> {
+        self.doubt.on_back(now);
         self.down
             .take()
             .map(|down| News::Back(now - down.since))

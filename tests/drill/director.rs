@@ -56,12 +56,16 @@ fn overflows(log: &str) -> usize {
     log.matches("the kernel dropped events").count()
 }
 
-/// The ends of the logs.
+/// How they are, and the ends of the logs.
 fn last_words(stage: &mut Stage) -> String {
     let mut words = String::new();
     for which in Which::BOTH {
         let file = stage.side(which).log().to_path_buf();
         let log = read_log(&file);
+        words.push_str("\n--- the status of ");
+        words.push_str(&file.display().to_string());
+        words.push_str(":\n");
+        words.push_str(&stage.side(which).status());
         let lines: Vec<&str> = log.lines().collect();
         let last = &lines[lines.len().saturating_sub(LAST_LINES)..];
         words.push_str("\n--- the end of ");

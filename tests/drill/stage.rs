@@ -4,7 +4,7 @@ use std::env;
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
+use std::process::{Child, Command, Output, Stdio};
 use std::time::{Duration, Instant};
 
 use rustix::process::{Pid, Signal, kill_process};
@@ -283,15 +283,43 @@ impl Side {
 
     /// Asks it over the bus, which it may just have joined; `false` if it said no.
     pub fn ask(&self, command: &str) -> io::Result<bool> {
+        let output = self.run_command(command)?;
+        Ok(output.is_some_and(|output| output.status.success()))
+    }
+
+    /// What it says of itself, and what its children are.
+    pub fn status(&self) -> String {
+        let output = self.run_command("status");
+        let said = match output {
+            Ok(Some(output)) => String::from_utf8_lossy(&output.stdout).into_owned(),
+            Ok(None) => String::new(),
+            Err(error) => error.to_string(),
+        };
+        let children = self.sersync.iter().flat_map(Sersync::rsync_children);
+        let children: Vec<String> = children.map(describe).collect();
+        format!("{said}\nchildren:\n{}", children.join("\n"))
+    }
+
+    fn run_command(&self, command: &str) -> io::Result<Option<Output>> {
         let Some(address) = &self.bus else {
-            return Ok(false);
+            return Ok(None);
         };
         let output = Sersync::command()
             .args([command, self.which.name(), "--bus", address])
             .stdin(Stdio::null())
             .output()?;
-        Ok(output.status.success())
+        Ok(Some(output))
     }
+}
+
+/// A process: its arguments, its state, and where in the kernel it waits.
+fn describe(pid: Pid) -> String {
+    let dir = PathBuf::from(format!("/proc/{}", pid.as_raw_nonzero()));
+    let read = |name: &str| fs::read(dir.join(name)).unwrap_or_default();
+    let arguments = String::from_utf8_lossy(&read("cmdline")).replace('\0', " ");
+    let status = String::from_utf8_lossy(&read("stat")).into_owned();
+    let waits = String::from_utf8_lossy(&read("wchan")).into_owned();
+    format!("{arguments}\n  {status}  {waits}")
 }
 
 /// Sends a signal to what may have ended meanwhile; says whether it has not.

@@ -377,3 +377,46 @@ fn a_removal_that_failed_is_done_with_when_a_file_of_its_name_gets_through() {
     lane.on_report(Route::Path, synced(&sending), later + PERIOD, 0.0);
     assert!(lane.failed().is_empty());
 }
+
+#[test]
+fn what_was_under_way_when_the_remote_went_is_looked_at_again_some_time_after_it_is_back() {
+    let (mut lane, now) = (lane(), Instant::now());
+    lane.on_change(Change::written(path("a")), now);
+    let cut = job(&mut lane, now);
+    let end = End::Unreachable(failure(30, "timeout in data send/receive"));
+    lane.on_report(
+        Route::Path,
+        Report {
+            end,
+            ..unreachable(&cut)
+        },
+        now,
+        0.0,
+    );
+    let back = now + Duration::from_secs(1000);
+    assert!(lane.plan(back).probe);
+    lane.on_probed(Ok(()), back, 0.0);
+    let again = job(&mut lane, back);
+    lane.on_report(Route::Path, synced(&again), back, 0.0);
+    assert_eq!(lane.pending(), 0, "as far as anybody knows, it is equal");
+    let look = lane.plan(back).wake.expect("a time to look");
+    assert_eq!(look, back + doubt::LOOK_AFTER);
+    let looked = job(&mut lane, look);
+    assert_eq!(names(&looked), ["a"]);
+    lane.on_report(Route::Path, synced(&looked), look, 0.0);
+    assert_eq!(lane.plan(look).wake, None, "once is enough");
+}
+
+#[test]
+fn what_was_refused_from_the_beginning_is_not_in_doubt() {
+    let (mut lane, now) = (lane(), Instant::now());
+    lane.on_change(Change::written(path("a")), now);
+    let refused = job(&mut lane, now);
+    lane.on_report(Route::Path, unreachable(&refused), now, 0.0);
+    let back = now + Duration::from_secs(1000);
+    assert!(lane.plan(back).probe);
+    lane.on_probed(Ok(()), back, 0.0);
+    let again = job(&mut lane, back);
+    lane.on_report(Route::Path, synced(&again), back, 0.0);
+    assert_eq!(lane.plan(back).wake, None);
+}
