@@ -392,6 +392,7 @@ impl Fault {
                 "<head version=\"2.5\">\n  <sersinc/>\n</head>\n",
             )?;
         }
+        side.sersync().wait_until_it_catches(Signal::HUP);
         signal(side.sersync().pid(), Signal::HUP);
         Ok(())
     }

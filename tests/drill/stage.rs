@@ -230,6 +230,7 @@ impl Side {
     /// Ends it as a service manager does; says how long that took.
     pub fn stop(&mut self) -> io::Result<Duration> {
         let mut sersync = self.sersync.take().expect("sersync runs");
+        sersync.wait_until_it_catches(Signal::TERM);
         let start = Instant::now();
         sersync.signal(Signal::TERM);
         while sersync.is_running() {

@@ -110,9 +110,7 @@ impl Sersync {
     /// Ends it as a service manager does, and asserts that it ends well.
     #[track_caller]
     pub fn stop(mut self) {
-        wait_until(SAID_WITHIN, "it takes the signal", || {
-            self.catches(Signal::TERM) || !self.is_running()
-        });
+        self.wait_until_it_catches(Signal::TERM);
         self.signal(Signal::TERM);
         let status = self.wait(STOP_WITHIN);
         assert_eq!(
@@ -120,6 +118,14 @@ impl Sersync {
             Some(0),
             "SIGTERM must end sersync with 0, not {status}"
         );
+    }
+
+    /// A process that has just begun is ended by any signal.
+    #[track_caller]
+    pub fn wait_until_it_catches(&mut self, signal: Signal) {
+        wait_until(SAID_WITHIN, "it takes the signal", || {
+            self.catches(signal) || !self.is_running()
+        });
     }
 
     /// Whether the signal has another effect by now than with any process that has just begun.
