@@ -279,6 +279,11 @@ impl DirtySet {
         taken
     }
 
+    /// Whatever the set says of this very path is somebody else's to make good.
+    pub fn withdraw(&mut self, path: &RelPath) {
+        self.remove(path);
+    }
+
     /// How many entries are due at once; those that wait for their interval are not counted.
     #[must_use]
     pub fn ready_len(&self) -> usize {

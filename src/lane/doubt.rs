@@ -1,17 +1,18 @@
 //! What a remote may still do that has gone away in the midst of a job. Pure.
 //!
-//! A receiver that hung, on a disk or a stopped machine, may go on long after we gave it up, with what had reached it by
-//! then: it puts the file in place that it was sent, over the newer one that another connection brought meanwhile. So
-//! what such a job was about is compared once more some time after the remote is back. That is done for paths alone: a
-//! tree that is compared again may take hours, and what was under way of it is little of that.
+//! A receiver whose connection was cut goes on with what had reached it by then: it puts the file in place that it was
+//! sent, over the newer one that another connection brought meanwhile, or removes what the source did not have when it was
+//! listed. Mostly that is over in a moment; not if its disk hangs, but then nobody else gets through either. So what such
+//! a job was about is compared once more some time after another one got through.
 
 use std::time::{Duration, Instant};
 
 use super::MOST_DIRTY;
 use crate::dirty::{DirtyPath, DirtySet, Route};
+use crate::path::RelPath;
 
-/// The look is this long after the remote is back: as long as a receiver mostly has until its own timeout.
-pub const LOOK_AFTER: Duration = Duration::from_secs(100);
+/// The look is this long after another job got through: far longer than a receiver takes that is alive.
+pub const LOOK_AFTER: Duration = Duration::from_secs(10);
 
 /// See the module.
 #[derive(Debug)]
@@ -37,8 +38,13 @@ impl Doubt {
         self.look_at = None;
     }
 
-    /// The remote is back.
-    pub fn on_back(&mut self, now: Instant) {
+    /// It failed by itself, and is tried again for that.
+    pub fn forget(&mut self, path: &RelPath) {
+        self.paths.withdraw(path);
+    }
+
+    /// A job got through.
+    pub fn on_reached(&mut self, now: Instant) {
         if !self.paths.is_empty() {
             self.look_at.get_or_insert(now + LOOK_AFTER);
         }

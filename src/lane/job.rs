@@ -111,10 +111,14 @@ pub enum End {
 }
 
 impl End {
-    /// Whether the remote may not be done yet with what the job had begun. These ends of rsync say that nothing was: it was
-    /// not let in, or found nobody.
+    /// Whether the remote may not be done yet with what the job had begun.
     pub(super) fn is_cut_off(&self) -> bool {
-        matches!(self, Self::Unreachable(failure) if !matches!(failure.exit, 5 | 10 | 35))
+        match self {
+            // These ends of rsync say that it was not let in, or found nobody.
+            Self::Unreachable(failure) => !matches!(failure.exit, 5 | 10 | 35),
+            Self::Stopped => true,
+            _ => false,
+        }
     }
 
     pub(super) fn cause(&self) -> String {

@@ -94,7 +94,7 @@ impl LaneState {
         let still_failed = report.failed.iter().map(|(dirty, _)| &dirty.path);
         let still_failed = self.failed.entries_of(still_failed);
         let withheld = std::mem::take(&mut report.withheld);
-        if route != Route::Tree && report.end.is_cut_off() {
+        if report.end.is_cut_off() {
             self.doubt.add(&report.again);
         }
         let (removed, would) = (report.deleted, report.would_delete);
@@ -163,6 +163,8 @@ impl LaneState {
 
     fn path_failed(&mut self, dirty: &DirtyPath, failure: Failure, now: Instant) -> Option<News> {
         self.last_error = "paths have failed by themselves".into();
+        // It may be the cause that the remote went away.
+        self.doubt.forget(&dirty.path);
         if failure.exit == VOLUME_MISSING {
             let is_told = |(path, failed): (&RelPath, &Failed)| {
                 *path == dirty.path && failed.failure == failure
@@ -265,7 +267,7 @@ impl LaneState {
     }
 
     fn came_back(&mut self, now: Instant) -> Vec<News> {
-        self.doubt.on_back(now);
+        self.doubt.on_reached(now);
         self.down
             .take()
             .map(|down| News::Back(now - down.since))

@@ -99,6 +99,7 @@ enum Fate {
     Failed,
     Undecided,
     Unreachable,
+    Stopped,
     Routed,
     Withheld,
 }
@@ -129,6 +130,11 @@ fn report(job: &Job, fate: Fate) -> Report {
             ..Report::default()
         },
         Fate::Unreachable => unreachable(job),
+        Fate::Stopped => Report {
+            again: paths,
+            end: End::Stopped,
+            ..Report::default()
+        },
         Fate::Withheld => Report {
             withheld: paths,
             would_delete: 20,

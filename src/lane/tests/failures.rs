@@ -190,7 +190,11 @@ fn a_batch_that_ends_every_connection_is_halved_too() {
         for job in plan.jobs {
             let poisoned = names(&job).contains(&"poison".to_owned());
             let report = if poisoned {
-                unreachable(&job)
+                let end = End::Unreachable(failure(12, "connection unexpectedly closed"));
+                Report {
+                    end,
+                    ..unreachable(&job)
+                }
             } else {
                 synced(&job)
             };
@@ -203,6 +207,13 @@ fn a_batch_that_ends_every_connection_is_halved_too() {
         .map(|(path, _)| path.to_string())
         .collect();
     assert_eq!(failed, ["poison"]);
+    lane.doubt.on_reached(now);
+    let in_doubt = lane.doubt.take_due(now + doubt::LOOK_AFTER);
+    let in_doubt: Vec<String> = in_doubt
+        .iter()
+        .map(|dirty| dirty.path.to_string())
+        .collect();
+    assert_eq!(in_doubt, ["a", "b", "c"], "what fails waits as such");
 }
 
 #[test]

@@ -11,6 +11,7 @@ fn a_fate() -> impl Strategy<Value = Fate> {
         1 => Just(Fate::Failed),
         1 => Just(Fate::Undecided),
         1 => Just(Fate::Unreachable),
+        1 => Just(Fate::Stopped),
         1 => Just(Fate::Routed),
         1 => Just(Fate::Withheld),
     ]
@@ -20,7 +21,7 @@ proptest! {
     /// Whatever happens on the way, each change is followed by a job that covers it and gets through.
     #[test]
     fn every_change_gets_through_in_the_end(
-        steps in proptest::collection::vec((0..7_u8, 0..6_u8, 0..3000_u64, a_fate()), 1..120)
+        steps in proptest::collection::vec((0..9_u8, 0..6_u8, 0..3000_u64, a_fate()), 1..120)
     ) {
         let (mut lane, mut now) = (lane().with_max_delete(Some(10)), Instant::now());
         let mut owed: Vec<RelPath> = Vec::new();
@@ -49,10 +50,11 @@ proptest! {
             match what {
                 0..3 => {
                     let path = path(["a", "d", "d/a", "d/b", "d/e/a", "z"][usize::from(which)]);
-                    let change = if which == 1 {
-                        Change::subtree(path.clone())
-                    } else {
-                        Change::written(path.clone())
+                    let change = match which {
+                        1 if millis % 2 == 0 => Change::made(path.clone()),
+                        1 => Change::subtree(path.clone()),
+                        _ if millis % 2 == 0 => Change::entry(path.clone()),
+                        _ => Change::written(path.clone()),
                     };
                     lane.on_change(change, now);
                     for (_, changed) in &mut running {
@@ -64,6 +66,7 @@ proptest! {
                     let at = usize::from(which) % running.len();
                     finish(&mut lane, &mut owed, running.remove(at), fate, now);
                 }
+                7 => lane.on_pause(which % 2 == 0),
                 4 => lane.on_schedule(patterns(usize::from(which % 2)), now),
                 _ => {
                     let plan = lane.plan(now);
@@ -78,6 +81,7 @@ proptest! {
                 }
             }
         }
+        lane.on_pause(false);
         for _ in 0..2000 {
             for job in std::mem::take(&mut running) {
                 finish(&mut lane, &mut owed, job, Fate::Synced, now);
