@@ -1,5 +1,7 @@
 //! What a watcher says: our words, not a library's.
 
+use std::time::Instant;
+
 use crate::path::RelPath;
 
 /// "This path may differ now". Never "do this operation": whoever acts on it looks at the source first.
@@ -19,8 +21,9 @@ pub struct Change {
     /// Where some removals are to be carried out and others not: whether this is one that is, and the entry has not
     /// come back since.
     pub removed: bool,
-    /// Whether it is a directory that was made a moment ago: what came and went in it before it was watched, nobody told.
-    pub made: bool,
+    /// Nothing but this: it is a directory that is watched now, and was made after that time. What came and went in it in
+    /// between, nobody tells.
+    pub made: Option<Instant>,
 }
 
 impl Change {
@@ -33,15 +36,15 @@ impl Change {
             written: false,
             linked: None,
             removed: false,
-            made: false,
+            made: None,
         }
     }
 
-    /// A directory was made.
+    /// A directory that was made after a time is watched from now on.
     #[must_use]
-    pub fn made(path: RelPath) -> Self {
+    pub fn made(path: RelPath, after: Instant) -> Self {
         Self {
-            made: true,
+            made: Some(after),
             ..Self::entry(path)
         }
     }
@@ -55,7 +58,7 @@ impl Change {
             written: true,
             linked: None,
             removed: false,
-            made: false,
+            made: None,
         }
     }
 
@@ -86,7 +89,7 @@ impl Change {
             written: false,
             linked: None,
             removed: false,
-            made: false,
+            made: None,
         }
     }
 }

@@ -214,7 +214,7 @@ impl DirtySet {
             written: dirty.written,
             linked: None,
             removed: dirty.removed,
-            made: false,
+            made: None,
         };
         let due = match extent {
             Extent::Entry | Extent::Name => self.due(&change, now),

@@ -52,8 +52,8 @@ use slot::Slot;
 
 /// Dirty paths kept one by one for each lane: some 10 MB. More than that is compared faster by directory.
 const MOST_DIRTY: usize = 50_000;
-/// That a directory was made may be told this long after a job has ended that saw it.
-const LATE: Duration = Duration::from_secs(2);
+/// Tree jobs remembered after their end: far more than end while a watcher reads what has happened.
+const MOST_ENDED: usize = 64;
 /// In place of an exit code: a path that is left as it is, for a file system that is not mounted there.
 pub const VOLUME_MISSING: i32 = -2;
 
@@ -81,8 +81,8 @@ pub struct LaneState {
     suspects_turn: bool,
     /// Long jobs that ended while the path job of now was running.
     ended_meanwhile: Vec<Batch>,
-    /// The tree jobs that have just ended, and when.
-    ended_trees: Vec<(Instant, Batch)>,
+    /// The last tree jobs, and when they ended.
+    ended_trees: VecDeque<(Instant, Batch)>,
     unswept: BTreeSet<RelPath>,
     full_disk: u32,
     gather_until: Option<Instant>,
@@ -115,7 +115,7 @@ impl LaneState {
             suspects: VecDeque::new(),
             suspects_turn: false,
             ended_meanwhile: Vec::new(),
-            ended_trees: Vec::new(),
+            ended_trees: VecDeque::new(),
             unswept: BTreeSet::new(),
             full_disk: 0,
             gather_until: None,
@@ -213,13 +213,13 @@ impl LaneState {
 
     /// A change came in.
     pub fn on_change(&mut self, mut change: Change, now: Instant) {
+        if let Some(after) = change.made {
+            return self.on_made(&change.path, after, now);
+        }
         self.push.disturb();
         // What failed as a name is done with only when it got through as such.
         if self.failed.holds_name(&change.path) {
             change.extent = change.extent.max(Extent::Name);
-        }
-        if change.made {
-            self.on_made(&mut change, now);
         }
         self.dirty.insert(change, now);
         // An entry may have come into an empty source.
@@ -230,17 +230,13 @@ impl LaneState {
 
     /// A tree job lists a new directory as soon as it is there: what it sent of it may be gone since, which nobody saw
     /// who did not watch it yet. So the directory is compared when no such job runs any more.
-    fn on_made(&mut self, change: &mut Change, now: Instant) {
-        if let Some(batch) = &self.tree.running
-            && batch.overlaps(&change.path)
-        {
-            let tree = Change::subtree(change.path.clone());
-            return self.tree.made.insert(tree, now);
-        }
-        self.ended_trees.retain(|(at, _)| *at + LATE > now);
-        let mut ended = self.ended_trees.iter();
-        if ended.any(|(_, batch)| batch.overlaps(&change.path)) {
-            change.extent = Extent::Subtree;
+    fn on_made(&mut self, dir: &RelPath, after: Instant, now: Instant) {
+        let running = self.tree.running.as_ref();
+        let mut ended = self.ended_trees.iter().filter(|(at, _)| *at >= after);
+        if running.is_some_and(|batch| batch.overlaps(dir)) {
+            self.tree.made.insert(Change::subtree(dir.clone()), now);
+        } else if ended.any(|(_, batch)| batch.overlaps(dir)) {
+            self.dirty.insert(Change::subtree(dir.clone()), now);
         }
     }
 

@@ -16,7 +16,8 @@ use crate::path::{Identity, RelPath, SourceRoot, look};
 
 /// Names kept at the most: some 200 MB. Past it all are forgotten, and found again as they are needed.
 const MOST_NAMES: usize = 1_000_000;
-/// How many files are remembered that a name stood for before: more than any tool gives one name between two batches.
+/// How many files are remembered that a name stood for before: what was done through it to an earlier one was long ago, or
+/// is found by the next full push.
 const MOST_FORMERS: usize = 16;
 
 /// Shared by the lanes of one mirror.
@@ -43,6 +44,8 @@ struct Known {
     searched: BTreeSet<u64>,
     /// How many trees have come in: what a walk did not find may be in one that came meanwhile.
     trees: u64,
+    /// What a name stood for was forgotten before all lanes had heard of it.
+    has_forgotten: bool,
 }
 
 /// What a walk found of a file's names.
@@ -97,21 +100,24 @@ impl LinkIndex {
     ) -> OtherNames {
         let identity = Identity::of(stat);
         let all = usize::try_from(stat.st_nlink).unwrap_or(usize::MAX);
-        let mut known = self.known();
-        known.add(stat.st_ino, path.clone());
-        let trees = known.trees;
-        let mut names = known.verified(root, identity);
-        let mut complete = names.len() >= all
-            || known.partly_outside.get(&stat.st_ino) == Some(&Searched::twice(all, names.len()));
+        let trees = {
+            let mut known = self.known();
+            known.add(stat.st_ino, path.clone());
+            known.trees
+        };
+        let mut names = self.verified(root, identity);
+        let twice = Searched::twice(all, names.len());
+        let mut complete =
+            names.len() >= all || self.known().partly_outside.get(&stat.st_ino) == Some(&twice);
         if !complete {
             if !std::mem::replace(walked, true) {
-                drop(known);
+                self.known().wanted.insert(stat.st_ino);
                 self.search(root);
-                known = self.known();
             }
-            names = known.verified(root, identity);
+            names = self.verified(root, identity);
             complete = names.len() >= all;
         }
+        let mut known = self.known();
         if !complete && known.trees == trees {
             let once = Searched::once(all, names.len());
             complete = known.partly_outside.get(&stat.st_ino) == Some(&once);
@@ -136,15 +142,16 @@ impl LinkIndex {
         path: &RelPath,
         inode: Option<u64>,
     ) -> Option<Vec<RelPath>> {
-        let mut known = self.known();
         let mut left = Vec::new();
         let mut is_searched = true;
-        for former in known.stood_for(path) {
+        let formers = self.known().stood_for(path);
+        for former in formers {
             if Some(former) == inode {
                 continue;
             }
             // A directory that was renamed took the names below it along, unseen: those that are known may be none.
-            let names = known.still(former, |name| stands_for(root, name, former));
+            let names = self.still(former, |name| stands_for(root, name, former));
+            let mut known = self.known();
             if names.is_empty() && !known.searched.contains(&former) {
                 known.wanted.insert(former);
                 is_searched = false;
@@ -166,8 +173,9 @@ impl LinkIndex {
         };
         let found = walk(root, &wanted);
         let mut known = self.known();
+        known.make_room(found.len());
         for (inode, path) in found {
-            known.add(inode, path);
+            known.take_in(inode, path);
         }
         known.wanted.retain(|inode| !wanted.contains(inode));
         if known.trees == trees {
@@ -175,8 +183,10 @@ impl LinkIndex {
         }
     }
 
-    /// Somebody saw what changed: which of it belongs to files with several names is remembered, and marked.
-    pub fn note(&self, changes: &mut [Change]) {
+    /// Somebody saw what changed: which of it belongs to files with several names is remembered, and marked. Returns whether
+    /// so much was to be remembered that something was forgotten: then anything may differ.
+    #[must_use]
+    pub fn note(&self, changes: &mut [Change]) -> bool {
         let mut known = self.known();
         for change in changes {
             match change.linked {
@@ -188,6 +198,7 @@ impl LinkIndex {
                 None => {}
             }
         }
+        std::mem::take(&mut known.has_forgotten)
     }
 
     /// A tree came into the source: names that were outside may be in it.
@@ -198,6 +209,33 @@ impl LinkIndex {
         known.trees += 1;
     }
 
+    fn verified(&self, root: &SourceRoot, identity: Identity) -> Vec<RelPath> {
+        self.still(identity.inode, |name| {
+            stat_below(root, name).is_some_and(|stat| Identity::of(&stat) == identity)
+        })
+    }
+
+    /// The known names that still stand for this file; the others are dropped. A file system that hangs while they are
+    /// looked at keeps nobody from the index.
+    fn still(&self, inode: u64, stands: impl Fn(&RelPath) -> bool) -> Vec<RelPath> {
+        let names: Vec<RelPath> = {
+            let known = self.known();
+            known
+                .names
+                .get(&inode)
+                .into_iter()
+                .flatten()
+                .cloned()
+                .collect()
+        };
+        let (still, gone): (Vec<_>, Vec<_>) = names.into_iter().partition(stands);
+        let mut known = self.known();
+        for name in gone {
+            known.remove(inode, &name);
+        }
+        still
+    }
+
     fn known(&self) -> MutexGuard<'_, Known> {
         self.known.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -205,12 +243,31 @@ impl LinkIndex {
 
 impl Known {
     fn add(&mut self, inode: u64, path: RelPath) {
-        if self.inodes.len() >= MOST_NAMES {
+        let is_known = self
+            .names
+            .get(&inode)
+            .is_some_and(|names| names.contains(&path));
+        if !is_known {
+            // It may be another file that has got the number of one that was looked for.
+            self.partly_outside.remove(&inode);
+            self.searched.remove(&inode);
+        }
+        self.make_room(1);
+        self.take_in(inode, path);
+    }
+
+    /// Forgets everything if so many more names would be too many.
+    fn make_room(&mut self, more: usize) {
+        if self.inodes.len() + more > MOST_NAMES {
+            self.has_forgotten |= !self.formers.is_empty();
             self.inodes.clear();
             self.formers.clear();
             self.names.clear();
             self.searched.clear();
         }
+    }
+
+    fn take_in(&mut self, inode: u64, path: RelPath) {
         if let Some(former) = self.inodes.insert(path.clone(), inode)
             && former != inode
         {
@@ -252,30 +309,15 @@ impl Known {
             }
         }
     }
-
-    fn verified(&mut self, root: &SourceRoot, identity: Identity) -> Vec<RelPath> {
-        self.still(identity.inode, |name| {
-            stat_below(root, name).is_some_and(|stat| Identity::of(&stat) == identity)
-        })
-    }
-
-    /// The known names that still stand for this file; the others are dropped.
-    fn still(&mut self, inode: u64, stands: impl Fn(&RelPath) -> bool) -> Vec<RelPath> {
-        let names = self.names.get(&inode).into_iter().flatten().cloned();
-        let (still, gone): (Vec<_>, Vec<_>) = names.partition(stands);
-        for name in gone {
-            self.remove(inode, &name);
-        }
-        still
-    }
 }
 
-/// Every file with several names, and the wanted ones even if they have only one left.
+/// The files with several names, as far as there is room for them, and all names of the wanted ones, even if they have
+/// only one left.
 fn walk(root: &SourceRoot, wanted: &BTreeSet<u64>) -> Vec<(u64, RelPath)> {
     let mut found = Vec::new();
     let mut pending = vec![RelPath::root()];
     while let Some(dir) = pending.pop() {
-        // What cannot be read now is found when it changes again; a walk is an aid, not a promise.
+        // What cannot be read is not known to rsync either.
         let Ok(fd) = root.open_dir(&dir, OFlags::RDONLY) else {
             continue;
         };
@@ -290,7 +332,8 @@ fn walk(root: &SourceRoot, wanted: &BTreeSet<u64>) -> Vec<(u64, RelPath)> {
                 }
                 FileType::RegularFile | FileType::Unknown => {
                     if let Ok(stat) = look(fd.as_fd(), name)
-                        && (stat.st_nlink > 1 || wanted.contains(&stat.st_ino))
+                        && (stat.st_nlink > 1 && found.len() < MOST_NAMES / 2
+                            || wanted.contains(&stat.st_ino))
                         && FileType::from_raw_mode(stat.st_mode) == FileType::RegularFile
                     {
                         found.push((stat.st_ino, dir.join(name)));

@@ -186,7 +186,7 @@ impl Witness {
         let now = Instant::now();
         let (mut ready, mut dropped) = (Vec::new(), 0);
         let mut owed = lock(&self.owed);
-        for change in changes {
+        for change in changes.iter().filter(|change| change.made.is_none()) {
             match owed.on_change(change, now) {
                 Noted::Waits => {}
                 Noted::Ready(path) => ready.push(path),

@@ -139,6 +139,7 @@ pub fn resolve(
         open: None,
         walked_for_links: false,
         searched_for_links: false,
+        expanded: BTreeSet::new(),
         followed: BTreeSet::new(),
         unknown: Vec::new(),
         seen: BTreeSet::new(),
@@ -168,6 +169,8 @@ struct Resolver<'a> {
     open: Option<(RelPath, OwnedFd)>,
     walked_for_links: bool,
     searched_for_links: bool,
+    /// The files of which the other names have joined the batch.
+    expanded: BTreeSet<(u64, bool)>,
     /// Names that have been asked for what they were before.
     followed: BTreeSet<RelPath>,
     /// Those of which nobody knows what they were, with what is there now.
@@ -379,7 +382,8 @@ impl Resolver<'_> {
     }
 
     fn sort_file(&mut self, dirty: DirtyPath, stat: &Stat) {
-        if stat.st_nlink > 1 {
+        // Each of many names would give all the others.
+        if stat.st_nlink > 1 && self.expanded.insert((stat.st_ino, dirty.written)) {
             let walked = &mut self.walked_for_links;
             let others = self.links.other_names(self.root, &dirty.path, stat, walked);
             if !others.complete {

@@ -3,7 +3,7 @@
 //! A receiver whose connection was cut goes on with what had reached it by then: it puts the file in place that it was
 //! sent, over the newer one that another connection brought meanwhile, or removes what the source did not have when it was
 //! listed. Mostly that is over in a moment; not if its disk hangs, but then nobody else gets through either. So what such
-//! a job was about is compared once more some time after another one got through.
+//! a run was about is compared once more some time after the remote could be reached again.
 
 use std::time::{Duration, Instant};
 
@@ -11,7 +11,7 @@ use super::MOST_DIRTY;
 use crate::dirty::{DirtyPath, DirtySet, Route};
 use crate::path::RelPath;
 
-/// The look is this long after another job got through: far longer than a receiver takes that is alive.
+/// The look is this long after the remote could be reached: far longer than a receiver takes that is alive.
 pub const LOOK_AFTER: Duration = Duration::from_secs(10);
 
 /// See the module.
@@ -30,12 +30,12 @@ impl Doubt {
         }
     }
 
-    /// A job about these paths was cut off.
-    pub fn add<'a>(&mut self, paths: impl IntoIterator<Item = &'a DirtyPath>) {
+    /// A run about these paths was cut off.
+    pub fn add(&mut self, paths: Vec<DirtyPath>) {
         for dirty in paths {
-            self.paths.put_back(dirty.clone(), Route::Path);
+            self.paths.put_back(dirty, Route::Path);
+            self.look_at = None;
         }
-        self.look_at = None;
     }
 
     /// It failed by itself, and is tried again for that.
@@ -43,7 +43,7 @@ impl Doubt {
         self.paths.withdraw(path);
     }
 
-    /// A job got through.
+    /// The remote can be reached.
     pub fn on_reached(&mut self, now: Instant) {
         if !self.paths.is_empty() {
             self.look_at.get_or_insert(now + LOOK_AFTER);

@@ -41,6 +41,7 @@ impl LaneState {
             }
             return plan;
         }
+        self.doubt.on_reached(now);
         for dirty in self.doubt.take_due(now) {
             self.dirty.put_back(dirty, Route::Path);
         }

@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use super::down::Down;
 use super::planning::MOST_PATHS;
-use super::{End, Hold, LATE, LaneState, MOST_DIRTY, News, Report, Split, VOLUME_MISSING};
+use super::{End, Hold, LaneState, MOST_DIRTY, MOST_ENDED, News, Report, Split, VOLUME_MISSING};
 use crate::change::{Change, Extent};
 use crate::dirty::{DirtyPath, Route};
 use crate::fail_queue::{Failed, Failure};
@@ -55,6 +55,7 @@ impl LaneState {
         now: Instant,
         jitter: f64,
     ) -> Vec<News> {
+        self.doubt.add(std::mem::take(&mut report.cut_off));
         let pushed = match route {
             Route::Tree => self.push.on_report(&mut report, now),
             Route::Path | Route::Large => None,
@@ -65,8 +66,10 @@ impl LaneState {
             self.dirty.put_back(dirty, Route::Path);
         }
         if route == Route::Tree {
-            self.ended_trees.retain(|(at, _)| *at + LATE > now);
-            self.ended_trees.push((now, batch.clone()));
+            self.ended_trees.push_back((now, batch.clone()));
+            if self.ended_trees.len() > MOST_ENDED {
+                self.ended_trees.pop_front();
+            }
         }
         if route != Route::Path && self.path.running.is_some() {
             self.ended_meanwhile.push(batch.clone());
@@ -94,9 +97,6 @@ impl LaneState {
         let still_failed = report.failed.iter().map(|(dirty, _)| &dirty.path);
         let still_failed = self.failed.entries_of(still_failed);
         let withheld = std::mem::take(&mut report.withheld);
-        if report.end.is_cut_off() {
-            self.doubt.add(&report.again);
-        }
         let (removed, would) = (report.deleted, report.would_delete);
         news.extend(self.allowance.on_report(removed, withheld, would, now));
         for dirty in report.synced {
@@ -267,7 +267,6 @@ impl LaneState {
     }
 
     fn came_back(&mut self, now: Instant) -> Vec<News> {
-        self.doubt.on_reached(now);
         self.down
             .take()
             .map(|down| News::Back(now - down.since))

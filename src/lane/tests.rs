@@ -131,6 +131,7 @@ fn report(job: &Job, fate: Fate) -> Report {
         },
         Fate::Unreachable => unreachable(job),
         Fate::Stopped => Report {
+            cut_off: paths.clone(),
             again: paths,
             end: End::Stopped,
             ..Report::default()

@@ -300,7 +300,9 @@ impl<'a> Session<'a> {
         match event {
             WatchEvent::Changes(mut changes) => {
                 self.was_filled = true;
-                self.links.note(&mut changes);
+                if self.links.note(&mut changes) {
+                    changes.push(Change::subtree(RelPath::root()));
+                }
                 for change in &changes {
                     trace!("{change:?}");
                 }

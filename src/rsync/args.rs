@@ -4,6 +4,7 @@
 //! thing), then `-- . TARGET/`, with the names on standard input: NUL-separated, each as `./name`, since rsync would
 //! take a name that begins with `#` or `;` for a comment.
 
+use std::collections::BTreeSet;
 use std::ffi::{OsStr, OsString};
 use std::os::unix::ffi::OsStrExt;
 
@@ -414,6 +415,23 @@ pub fn list<'a>(paths: impl IntoIterator<Item = &'a RelPath>) -> Vec<u8> {
         list.push(0);
     }
     list
+}
+
+/// Missing names, and the directories above them, as the list of a [`RunKind::Delete`] that is by name.
+///
+/// A directory that is only implied, and has vanished by the time that rsync looks, is warned of and not sent, and rsync
+/// deletes below its name all the same: through a link, if that is what the receiver has there. One that is listed is missing
+/// like the others then, and is removed before anything below it (rsync 3.5.0).
+#[must_use]
+pub fn missing_list<'a>(paths: impl IntoIterator<Item = &'a RelPath>) -> Vec<u8> {
+    let mut all: BTreeSet<RelPath> = BTreeSet::new();
+    for path in paths {
+        for above in path.ancestors_below_root() {
+            all.insert(above);
+        }
+        all.insert(path.clone());
+    }
+    list(&all)
 }
 
 /// The directories that missing names are missing from, as the list of a [`RunKind::Delete`] that is not by name.

@@ -155,8 +155,16 @@ fn refused(kind: RunKind, lines: &Lines) -> Option<Outcome> {
     }
 }
 
-/// Exit 24: what vanished is looked at again; all of it, if a line names nothing that is listed. A parent that went
-/// away under a deletion ends like this too, and leaves the receiver's copy where it is.
+/// Whether a parent that was not listed had gone away under a deletion by name: rsync then deletes below whatever has its
+/// name at the receiver, also through a link.
+#[must_use]
+pub fn deleted_below_nothing(ended: &Ended) -> bool {
+    const WARNING: &[u8] = b"WARNING: parent dir is absent in the file list: ";
+    let mut lines = ended.stderr.split(|byte| *byte == b'\n');
+    lines.any(|line| line.starts_with(WARNING))
+}
+
+/// Exit 24: what vanished is looked at again; all of it, if a line names nothing that is listed.
 fn vanished(kind: RunKind, lines: &Lines, ended: &Ended, names: &Names<'_>) -> Outcome {
     let reader = NameReader::new(kind, names);
     let messages = lines.iter().filter(|line| !is_summary(line));

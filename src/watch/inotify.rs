@@ -102,6 +102,8 @@ impl Watcher for Inotify {
             table: MountTable::open().ok(),
             mounts: BTreeMap::new(),
             asked: Vec::new(),
+            read_until: Instant::now(),
+            handled_until: Instant::now(),
             ended: false,
         };
         std::thread::Builder::new()
@@ -137,16 +139,6 @@ struct Named {
     settled: bool,
     /// See [`Change::written`].
     written: bool,
-}
-
-impl Named {
-    /// It was changed through a name that it may have had before.
-    fn changed(written: bool) -> Self {
-        Self {
-            settled: true,
-            written,
-        }
-    }
 }
 
 #[derive(Default)]
@@ -196,6 +188,10 @@ struct WatchThread {
     mounts: BTreeMap<RelPath, Mounted>,
     /// Questions of [`Watching::ask`] that came before the last reading.
     asked: Vec<u64>,
+    /// All that had happened by then is read.
+    read_until: Instant,
+    /// All that had happened by then is handled.
+    handled_until: Instant,
     ended: bool,
 }
 
@@ -217,6 +213,7 @@ impl WatchThread {
             if is_drained && self.moves.is_empty() && self.displaced.is_empty() {
                 self.walked.on_drained();
             }
+            self.handled_until = self.read_until;
             self.beat();
             self.tell_uncovered();
             self.flush();
@@ -342,6 +339,7 @@ impl WatchThread {
 
     /// Takes what the kernel has into the backlog; `false` if there may be more.
     fn read(&mut self) -> bool {
+        let began = Instant::now();
         let mut buffer = vec![MaybeUninit::uninit(); READ_BUFFER];
         let mut reader = Reader::new(&self.inotify, &mut buffer);
         loop {
@@ -357,7 +355,10 @@ impl WatchThread {
                 }),
                 Err(Errno::INTR) => {}
                 // Mostly that there is nothing more.
-                Err(_) => return true,
+                Err(_) => {
+                    self.read_until = began;
+                    return true;
+                }
             }
             if reader.is_buffer_empty() && self.backlog.len() >= MESSAGE {
                 return false;

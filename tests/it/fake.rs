@@ -5,7 +5,7 @@
 //! |---|---|
 //! | `on` | kinds of runs it is for, such as `send\|delete`: `send`, `delete`, `tree`, `probe`, `look`; all, if it is missing |
 //! | `about` | a name that the run is to do something with |
-//! | `removes` | a file that is gone before anything else happens |
+//! | `removes` | a file or a directory that is gone before anything else happens |
 //! | `real` | the real rsync does it first |
 //! | `without` | as before, but for the name that it is about |
 //! | `stdout` | a line that is printed then |

@@ -3,12 +3,14 @@
 
 use std::fs;
 use std::io;
-use std::os::unix::fs::PermissionsExt as _;
+use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _, symlink};
 use std::path::Path;
 use std::time::Duration;
 
 use rustix::process::Signal;
+use serde_json::json;
 
+use crate::fake::Stage;
 use crate::harness::{AFTER_BACK_OFF, KEEP, Mirror, SOON, grow, stays, wait_until};
 use crate::idle::Tmpfs;
 use crate::names;
@@ -282,7 +284,7 @@ fn nothing_is_deleted_through_a_link(change: impl FnOnce(Module) -> Module) -> i
     mirror.run()?;
     mirror.in_sync();
     fs::write(mirror.source("bystander"), "not to be touched")?;
-    std::os::unix::fs::symlink(".", mirror.source("place"))?;
+    symlink(".", mirror.source("place"))?;
     fs::create_dir(mirror.source("tree"))?;
     mirror.in_sync();
     mirror.daemon.stop();
@@ -292,6 +294,43 @@ fn nothing_is_deleted_through_a_link(change: impl FnOnce(Module) -> Module) -> i
     fs::remove_file(mirror.source("place/bystander"))?;
     mirror.daemon.start()?;
     mirror.in_sync();
+    mirror.finish()
+}
+
+/// The directory that took the place of the link is gone again by the time that rsync looks.
+#[test]
+fn nothing_is_deleted_through_a_link_whose_successor_has_vanished() -> io::Result<()> {
+    let mut mirror = Mirror::prepare()?;
+    let stage = Stage::set_up(&mirror)?;
+    let bystanders = ["bystander", "bystander/file", "deep/bystander"];
+    fs::create_dir(mirror.source("bystander"))?;
+    fs::write(mirror.source("bystander/file"), "not to be touched")?;
+    fs::create_dir_all(mirror.source("deep/bystander"))?;
+    for (place, tree) in [("place", "tree"), ("deep/place", "deep/tree")] {
+        symlink(".", mirror.source(place))?;
+        fs::create_dir(mirror.source(tree))?;
+    }
+    mirror.run_by(stage.command(&mirror))?;
+    mirror.in_sync();
+    let inodes = |mirror: &Mirror| {
+        bystanders.map(|name| fs::metadata(mirror.replica(name)).map_or(0, |found| found.ino()))
+    };
+    let before = inodes(&mirror);
+    for (name, tree) in [("place", "tree"), ("deep/place", "deep/tree")] {
+        let place = mirror.source(name);
+        let (about, removes) = (format!("{name}/bystander"), place.display().to_string());
+        let scene = json!({ "on": "delete", "about": about, "removes": removes, "real": true });
+        stage.lay_times(1, "vanishes", scene)?;
+        mirror.sersync().signal(Signal::STOP);
+        fs::remove_file(&place)?;
+        fs::rename(mirror.source(tree), &place)?;
+        fs::write(place.join("bystander"), "soon gone")?;
+        fs::remove_file(place.join("bystander"))?;
+        mirror.sersync().signal(Signal::CONT);
+        wait_until(SOON, "it vanishes", || !place.exists());
+        mirror.in_sync();
+    }
+    assert_eq!(inodes(&mirror), before, "they were removed and sent again");
     mirror.finish()
 }
 

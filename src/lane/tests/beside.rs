@@ -6,35 +6,23 @@ use super::*;
 fn a_directory_made_under_a_tree_job_is_compared_when_that_has_ended() {
     let now = Instant::now();
     let (mut lane, tree) = lane_with_a_tree_run(now);
-    let compared = |job: &Job| {
-        job.paths
-            .iter()
-            .all(|dirty| dirty.extent == Extent::Subtree)
-    };
-    lane.on_change(Change::made(path("d")), now);
-    let itself = job(&mut lane, now);
-    assert!(
-        names(&itself) == ["d"] && !compared(&itself),
-        "it is made at once"
-    );
-    lane.on_report(Route::Path, synced(&itself), now, 0.0);
-    lane.on_report(Route::Tree, synced(&tree), now, 0.0);
-    let again = job(&mut lane, now + LONGEST_GATHERING);
-    assert!(names(&again) == ["d"] && compared(&again), "{again:?}");
-    // Told late of another, and of one made when it was over for long.
-    let report = synced(&again);
-    lane.on_report(Route::Path, report, now, 0.0);
-    lane.on_change(Change::made(path("late")), now);
-    let told_late = job(&mut lane, now + LONGEST_GATHERING);
-    assert!(
-        names(&told_late) == ["late"] && compared(&told_late),
-        "{told_late:?}"
-    );
-    lane.on_report(Route::Path, synced(&told_late), now, 0.0);
-    let after = now + LATE * 2;
-    lane.on_change(Change::made(path("after")), after);
-    let after = job(&mut lane, after);
-    assert!(names(&after) == ["after"] && !compared(&after), "{after:?}");
+    lane.on_change(Change::made(path("d"), now), now);
+    assert!(lane.plan(now).jobs.is_empty(), "not before");
+    let ended = now + Duration::from_secs(9);
+    lane.on_report(Route::Tree, synced(&tree), ended, 0.0);
+    let again = job(&mut lane, ended);
+    assert_eq!(names(&again), ["d"]);
+    assert_eq!(again.paths[0].extent, Extent::Subtree);
+    lane.on_report(Route::Path, synced(&again), ended, 0.0);
+    // Of another it is told only then.
+    lane.on_change(Change::made(path("told late"), now), ended);
+    let told_late = job(&mut lane, ended + LONGEST_GATHERING);
+    assert_eq!(names(&told_late), ["told late"]);
+    assert_eq!(told_late.paths[0].extent, Extent::Subtree);
+    lane.on_report(Route::Path, synced(&told_late), ended, 0.0);
+    let after = ended + Duration::from_millis(1);
+    lane.on_change(Change::made(path("made after it"), after), after);
+    assert_eq!(lane.pending(), 0, "no job has seen that too early");
 }
 
 #[test]

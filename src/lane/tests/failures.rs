@@ -190,11 +190,7 @@ fn a_batch_that_ends_every_connection_is_halved_too() {
         for job in plan.jobs {
             let poisoned = names(&job).contains(&"poison".to_owned());
             let report = if poisoned {
-                let end = End::Unreachable(failure(12, "connection unexpectedly closed"));
-                Report {
-                    end,
-                    ..unreachable(&job)
-                }
+                cut_off(&job)
             } else {
                 synced(&job)
             };
@@ -207,7 +203,6 @@ fn a_batch_that_ends_every_connection_is_halved_too() {
         .map(|(path, _)| path.to_string())
         .collect();
     assert_eq!(failed, ["poison"]);
-    lane.doubt.on_reached(now);
     let in_doubt = lane.doubt.take_due(now + doubt::LOOK_AFTER);
     let in_doubt: Vec<String> = in_doubt
         .iter()
@@ -389,21 +384,20 @@ fn a_removal_that_failed_is_done_with_when_a_file_of_its_name_gets_through() {
     assert!(lane.failed().is_empty());
 }
 
+/// A report of a job that had begun when the remote went.
+fn cut_off(job: &Job) -> Report {
+    Report {
+        cut_off: job.paths.clone(),
+        ..unreachable(job)
+    }
+}
+
 #[test]
 fn what_was_under_way_when_the_remote_went_is_looked_at_again_some_time_after_it_is_back() {
     let (mut lane, now) = (lane(), Instant::now());
     lane.on_change(Change::written(path("a")), now);
     let cut = job(&mut lane, now);
-    let end = End::Unreachable(failure(30, "timeout in data send/receive"));
-    lane.on_report(
-        Route::Path,
-        Report {
-            end,
-            ..unreachable(&cut)
-        },
-        now,
-        0.0,
-    );
+    lane.on_report(Route::Path, cut_off(&cut), now, 0.0);
     let back = now + Duration::from_secs(1000);
     assert!(lane.plan(back).probe);
     lane.on_probed(Ok(()), back, 0.0);
@@ -412,6 +406,7 @@ fn what_was_under_way_when_the_remote_went_is_looked_at_again_some_time_after_it
     assert_eq!(lane.pending(), 0, "as far as anybody knows, it is equal");
     let look = lane.plan(back).wake.expect("a time to look");
     assert_eq!(look, back + doubt::LOOK_AFTER);
+    assert!(lane.plan(back).jobs.is_empty());
     let looked = job(&mut lane, look);
     assert_eq!(names(&looked), ["a"]);
     lane.on_report(Route::Path, synced(&looked), look, 0.0);

@@ -50,8 +50,8 @@ proptest! {
             match what {
                 0..3 => {
                     let path = path(["a", "d", "d/a", "d/b", "d/e/a", "z"][usize::from(which)]);
+                    lane.on_change(Change::made(path.clone(), now), now);
                     let change = match which {
-                        1 if millis % 2 == 0 => Change::made(path.clone()),
                         1 => Change::subtree(path.clone()),
                         _ if millis % 2 == 0 => Change::entry(path.clone()),
                         _ => Change::written(path.clone()),

@@ -8,9 +8,11 @@ use tokio::sync::OwnedSemaphorePermit;
 
 use super::withhold::May;
 use super::{DONE, Transfer};
+use crate::change::Extent;
 use crate::dirty::DirtyPath;
 use crate::lane::{End, Hold};
 use crate::path::{RelPath, SourceRoot};
+use crate::rsync::outcome::deleted_below_nothing;
 use crate::rsync::{Ended, Exit, Launch, Names, Outcome, Pace, Progress, RunKind, args, judge};
 
 /// A list of some hundred names …
@@ -33,6 +35,9 @@ impl Transfer {
         let names: Vec<RelPath> = paths.iter().map(|dirty| dirty.path.clone()).collect();
         let list = match kind {
             RunKind::Delete { by_name: false } => args::parents_list(&names),
+            RunKind::Delete { by_name: true } if self.may_remove_parents() => {
+                args::missing_list(&names)
+            }
             _ => args::list(&names),
         };
         match self.may(root, kind, &names, &list).await {
@@ -45,6 +50,9 @@ impl Transfer {
             May::Withhold => return self.withhold_run(root, kind, paths).await,
         }
         let Some(mut ended) = self.child(root, kind, list).await else {
+            if self.halt.cancel.is_cancelled() {
+                self.doubt(&paths);
+            }
             self.report.again.extend(paths);
             return;
         };
@@ -74,17 +82,41 @@ impl Transfer {
                 format!(": {outcome:?}")
             }
         );
+        if kind == (RunKind::Delete { by_name: true }) && deleted_below_nothing(&ended) {
+            // It may have been through a link, to anywhere.
+            let everything = DirtyPath::now(RelPath::root(), Extent::Subtree);
+            self.report.again.push(everything);
+        }
         let was_sending = matches!(kind, RunKind::Send { .. });
-        let was_cut_off = matches!(outcome, Outcome::Unreachable(_)) && had_begun(&ended.exit);
-        if was_sending && (was_cut_off || std::mem::take(&mut self.standby_was_cut_off)) {
+        let was_cut_off = matches!(outcome, Outcome::Unreachable(_)) && had_begun(&ended)
+            || matches!(ended.exit, Exit::Stuck)
+            || std::mem::take(&mut self.standby_was_cut_off);
+        if was_sending && was_cut_off {
             self.report
                 .unswept
                 .extend(names.listed.iter().filter_map(RelPath::parent));
+        }
+        if was_cut_off {
+            self.doubt(&paths);
         }
         if outcome != Outcome::Synced {
             tracing::debug!("rsync said: {}", crate::path::escaped(&ended.stderr));
         }
         self.account(kind, &ended.exit, outcome, paths);
+    }
+
+    /// Whether the directory of a missing name may be removed if it is missing by then as well: not where some removals are
+    /// not wanted, or where it may be a file system that is not mounted any more.
+    fn may_remove_parents(&self) -> bool {
+        self.context.compares_with_deletion() && self.view.is_empty()
+    }
+
+    /// The receiver may not be done with what it was sent of these. What patterns have left out is not to be compared; a
+    /// push by the clock comes again.
+    pub(super) fn doubt(&mut self, paths: &[DirtyPath]) {
+        if self.excludes.is_empty() {
+            self.report.cut_off.extend_from_slice(paths);
+        }
     }
 
     /// The standby if there is one and the run is of its kind, else a new child. `None` if the job is to stop, which may
@@ -182,7 +214,7 @@ impl Transfer {
             if !was_stale {
                 return Some(ended);
             }
-            self.standby_was_cut_off = had_begun(&ended.exit);
+            self.standby_was_cut_off = had_begun(&ended);
         }
         let mut launch = self.context.launch(root, kind, self.forms, pace);
         let rules = self.rules.iter().cloned();
@@ -234,7 +266,14 @@ impl Transfer {
     }
 }
 
-/// Whether a run that did not get through may have begun to write: not if nobody answered, or the module was refused.
-fn had_begun(exit: &Exit) -> bool {
-    !matches!(exit, Exit::NotStarted(_) | Exit::Code(5 | 10 | 35))
+/// Whether a run that did not get through may have begun to write: not if nobody answered, or the module was refused. A
+/// connection that is reset later has the exit code of one that was not made.
+fn had_begun(ended: &Ended) -> bool {
+    const NOBODY: [&[u8]; 2] = [b"failed to connect to ", b"getaddrinfo: "];
+    let says = |words: &[u8]| ended.stderr.windows(words.len()).any(|said| said == words);
+    match ended.exit {
+        Exit::NotStarted(_) | Exit::Code(5 | 35) => false,
+        Exit::Code(10) => !NOBODY.into_iter().any(says),
+        _ => true,
+    }
 }

@@ -245,6 +245,11 @@ impl Transfer {
             return false;
         };
         tracing::debug!(directories = certain.len(), "swept: {}", ended.exit);
+        if !is_over(&ended.exit) {
+            let swept = certain.iter().cloned();
+            let swept = swept.map(|dir| DirtyPath::now(dir, Extent::Subtree));
+            self.doubt(&swept.collect::<Vec<_>>());
+        }
         self.report.emptied.extend(certain);
         is_over(&ended.exit)
     }

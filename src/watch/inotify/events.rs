@@ -8,7 +8,7 @@ use rustix::fs::{AtFlags, FileType, OFlags, Stat};
 
 use super::walk::{LazyRoot, Tell};
 use super::{Event, Move, Named, WatchThread};
-use crate::change::{Blindness, Change, Extent};
+use crate::change::{Blindness, Change};
 use crate::config::Removals;
 use crate::filter::Kind;
 use crate::path::{RelPath, proc_path};
@@ -122,32 +122,36 @@ impl WatchThread {
             self.named.insert((dir, name.clone()), named);
         } else if flags.contains(ReadFlags::MODIFY) {
             if switches.modify {
+                self.look_later(dir, name, true);
                 self.changes.push(Change::written(path));
             } else if self.is_settled(dir, name)
                 && (switches.close_write || self.open_files.holds(dir, name))
             {
+                // It may be removed before it is closed.
+                if !self.open_files.holds(dir, name) {
+                    self.look_later(dir, name, false);
+                }
                 self.open_files.on_write(dir, name, Instant::now());
             }
         } else if flags.contains(ReadFlags::CLOSE_WRITE) {
             let awaited = self.forget_open(dir, name);
             if switches.close_write || awaited {
-                self.named
-                    .entry((dir, name.clone()))
-                    .or_insert(Named::changed(true))
-                    .written = true;
+                self.look_later(dir, name, true);
                 self.changes.push(Change::written(path));
             }
         } else if flags.contains(ReadFlags::ATTRIB) {
             if switches.attrib {
-                self.named
-                    .entry((dir, name.clone()))
-                    .or_insert(Named::changed(false));
+                self.look_later(dir, name, false);
                 self.changes.push(Change::entry(path));
             }
         } else if flags.contains(ReadFlags::MOVED_TO) {
             self.forget_open(dir, name);
             if switches.move_to {
-                self.named.insert((dir, name.clone()), Named::changed(true));
+                let named = Named {
+                    settled: true,
+                    written: true,
+                };
+                self.named.insert((dir, name.clone()), named);
                 self.changes.push(Change::written(path));
             }
         } else if flags.contains(ReadFlags::DELETE) {
@@ -157,6 +161,15 @@ impl WatchThread {
             self.on_name_lost(dir, name, &path);
             self.on_removed(Change::left(path), switches.move_from);
         }
+    }
+
+    /// A file was changed through a name that it may have had before: it may have others.
+    fn look_later(&mut self, dir: NodeId, name: &[u8], written: bool) {
+        let named = self.named.entry((dir, name.into())).or_insert(Named {
+            settled: true,
+            written,
+        });
+        named.written |= written;
     }
 
     /// What was written through a name that is gone shows under the others that the file may have.
@@ -186,11 +199,12 @@ impl WatchThread {
         }
         if flags.contains(ReadFlags::CREATE) {
             if switches.create_folder {
-                let mut change = Change::made(path);
                 // What is no directory and excluded comes and goes under its name without a word.
-                if self.is_excluded(&change.path, Kind::Other) {
-                    change.extent = Extent::Name;
-                }
+                let change = if self.is_excluded(&path, Kind::Other) {
+                    Change::left(path)
+                } else {
+                    Change::entry(path)
+                };
                 self.changes.push(change);
             }
             let node = self.tree.child_or_new(dir, &event.name);

@@ -179,6 +179,9 @@ impl WatchThread {
                 }
             }
         }
+        if tell == Tell::Entries {
+            self.changes.push(Change::made(path, self.handled_until));
+        }
     }
 
     /// With `-x`, rsync sends a mount point but nothing below it.

@@ -192,7 +192,7 @@ fn play(
         fs::write(stage.join("orphan"), orphan.id().to_string())?;
     }
     if let Some(file) = scene["removes"].as_str() {
-        fs::remove_file(file)?;
+        fs::remove_file(file).or_else(|_| fs::remove_dir_all(file))?;
     }
     let mut code = 0;
     if scene["real"] == true {
