@@ -41,9 +41,13 @@ impl LaneState {
             }
             return plan;
         }
-        self.doubt.on_reached(now);
-        for dirty in self.doubt.take_due(now) {
-            self.dirty.put_back(dirty, Route::Path);
+        // One of the suspects may be what cuts off every run: it is not to be looked for among others once more.
+        let in_order = self.suspects.is_empty();
+        if in_order {
+            self.doubt.on_reached(now);
+            for dirty in self.doubt.take_due(now) {
+                self.dirty.put_back(dirty, Route::Path);
+            }
         }
         for route in [Route::Path, Route::Large, Route::Tree] {
             if self.exclusive && self.any_running() {
@@ -71,7 +75,7 @@ impl LaneState {
             self.dirty.next_due().filter(|due| *due > now),
             self.failed.next_due(),
             self.push.due().filter(|due| *due > now),
-            self.doubt.due(),
+            self.doubt.due().filter(|_| in_order),
             self.allowance.due(),
         ];
         plan.wake = times.into_iter().flatten().min();
