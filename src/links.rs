@@ -173,7 +173,9 @@ impl LinkIndex {
         };
         let found = walk(root, &wanted);
         let mut known = self.known();
-        known.make_room(found.len());
+        let is_new = |(_, path): &&(u64, RelPath)| !known.inodes.contains_key(path);
+        let new = found.iter().filter(is_new).count();
+        known.make_room(new);
         for (inode, path) in found {
             known.take_in(inode, path);
         }

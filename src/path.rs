@@ -200,7 +200,7 @@ pub fn escaped(bytes: &[u8]) -> impl fmt::Display + '_ {
 
 /// Which directory a root is: a name may come to mean another one, this does not.
 /// Good within one boot only, since device numbers are handed out anew by the next.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct Identity {
     /// Device number of its file system.
     pub device: u64,

@@ -5,7 +5,7 @@
 //! without following anything, and a path whose parent is missing, a link or a file is replaced by that parent. After
 //! the run the parents are looked at again ([`Resolved::changed_parents`]).
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 use std::sync::Arc;
@@ -139,7 +139,7 @@ pub fn resolve(
         open: None,
         walked_for_links: false,
         searched_for_links: false,
-        expanded: BTreeSet::new(),
+        expanded: HashSet::new(),
         followed: BTreeSet::new(),
         unknown: Vec::new(),
         seen: BTreeSet::new(),
@@ -170,7 +170,7 @@ struct Resolver<'a> {
     walked_for_links: bool,
     searched_for_links: bool,
     /// The files of which the other names have joined the batch.
-    expanded: BTreeSet<(u64, bool)>,
+    expanded: HashSet<(Identity, bool)>,
     /// Names that have been asked for what they were before.
     followed: BTreeSet<RelPath>,
     /// Those of which nobody knows what they were, with what is there now.
@@ -383,7 +383,7 @@ impl Resolver<'_> {
 
     fn sort_file(&mut self, dirty: DirtyPath, stat: &Stat) {
         // Each of many names would give all the others.
-        if stat.st_nlink > 1 && self.expanded.insert((stat.st_ino, dirty.written)) {
+        if stat.st_nlink > 1 && self.expanded.insert((Identity::of(stat), dirty.written)) {
             let walked = &mut self.walked_for_links;
             let others = self.links.other_names(self.root, &dirty.path, stat, walked);
             if !others.complete {

@@ -132,6 +132,11 @@ pub async fn execute(
         Some((resolved, view)) => {
             transfer.view = view;
             transfer.run(root, resolved).await;
+            // Beside a filter it is not known what of it a run was about.
+            if transfer.context.filter.is_some() && transfer.report.end.is_cut_off() {
+                let again = transfer.report.again.clone();
+                transfer.doubt(&again);
+            }
             transfer.blame().await;
         }
         None => transfer.report.again = paths,

@@ -82,15 +82,19 @@ impl Transfer {
                 format!(": {outcome:?}")
             }
         );
-        if kind == (RunKind::Delete { by_name: true }) && deleted_below_nothing(&ended) {
+        // Receivers of old delete without a word, and vanished is none but a parent that is not listed.
+        let has_vanished = !self.may_remove_parents() && matches!(ended.exit, Exit::Code(24));
+        if kind == (RunKind::Delete { by_name: true })
+            && (has_vanished || deleted_below_nothing(&ended))
+        {
             // It may have been through a link, to anywhere.
             let everything = DirtyPath::now(RelPath::root(), Extent::Subtree);
             self.report.again.push(everything);
         }
         let was_sending = matches!(kind, RunKind::Send { .. });
-        let was_cut_off = matches!(outcome, Outcome::Unreachable(_)) && had_begun(&ended)
-            || matches!(ended.exit, Exit::Stuck)
-            || std::mem::take(&mut self.standby_was_cut_off);
+        let was_cut_off = std::mem::take(&mut self.standby_was_cut_off)
+            || matches!(outcome, Outcome::Unreachable(_)) && had_begun(&ended)
+            || matches!(ended.exit, Exit::Stuck);
         if was_sending && was_cut_off {
             self.report
                 .unswept

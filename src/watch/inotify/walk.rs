@@ -179,7 +179,8 @@ impl WatchThread {
                 }
             }
         }
-        if tell == Tell::Entries {
+        // Where directories are not sent by themselves, they are not compared by themselves either.
+        if tell == Tell::Entries && self.config.switches.create_folder {
             self.changes.push(Change::made(path, self.handled_until));
         }
     }
