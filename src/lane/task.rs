@@ -142,7 +142,7 @@ struct Verifying {
 
 #[derive(Debug)]
 enum Finished {
-    Job(Route, Box<Report>),
+    Job(Route, Box<Report>, Option<Standby>),
     Probe(Result<(), End>),
     Standby,
     Verified(
@@ -302,11 +302,11 @@ impl LaneTask {
         let remote = self.shown.number;
         self.jobs.spawn(async move {
             let started = Instant::now();
-            let report = Box::pin(execute(context, job, standby, halt)).await;
+            let (report, unused) = Box::pin(execute(context, job, standby, halt)).await;
             if let Some(witness) = witness {
                 witness.on_synced(remote, started, &report.synced);
             }
-            Finished::Job(route, Box::new(report))
+            Finished::Job(route, Box::new(report), unused)
         });
     }
 
@@ -447,7 +447,13 @@ impl LaneTask {
     fn on_finished(&mut self, finished: Result<Finished, tokio::task::JoinError>) {
         let (now, jitter) = (Instant::now(), fastrand::f64());
         let news = match finished {
-            Ok(Finished::Job(route, report)) => {
+            Ok(Finished::Job(route, report, unused)) => {
+                if let Some(standby) = unused {
+                    self.jobs.spawn(async move {
+                        standby.end().await;
+                        Finished::Standby
+                    });
+                }
                 trace!(?route, ?report, "job ended");
                 let reached = report.end == End::Reached;
                 self.count(&report);

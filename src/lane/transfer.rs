@@ -59,13 +59,13 @@ struct Missing {
     hidden: Vec<RelPath>,
 }
 
-/// Carries out a job.
+/// Carries out a job. Also returns the standby if nobody had a use for it: its end is to be waited for.
 pub async fn execute(
     context: Arc<Context>,
     job: Job,
     standby: Option<Standby>,
     halt: Halt,
-) -> Report {
+) -> (Report, Option<Standby>) {
     let Job {
         route,
         paths,
@@ -117,7 +117,7 @@ pub async fn execute(
         Err(end) => {
             transfer.report.end = end;
             transfer.report.again = paths;
-            return transfer.report;
+            return (transfer.report, transfer.standby);
         }
     }
     let root = match transfer.context.open_root().await {
@@ -125,7 +125,7 @@ pub async fn execute(
         Err(hold) => {
             transfer.report.end = End::Held(hold);
             transfer.report.again = paths;
-            return transfer.report;
+            return (transfer.report, transfer.standby);
         }
     };
     match transfer.resolve(&root, paths.clone()).await {
@@ -141,7 +141,7 @@ pub async fn execute(
         }
         None => transfer.report.again = paths,
     }
-    transfer.report
+    (transfer.report, transfer.standby)
 }
 
 struct Transfer {
