@@ -28,6 +28,14 @@ fn with_record(at: &str) -> io::Result<(Mirror, Stage, PathBuf)> {
     Ok((mirror, stage, record))
 }
 
+/// Until the first push is over: had it listed a file that fails then, its end would be as good as the file's arrival.
+fn run(mirror: &mut Mirror, stage: &Stage) -> io::Result<()> {
+    mirror.run_by(stage.command(mirror))?;
+    mirror.in_sync();
+    mirror.is_known();
+    Ok(())
+}
+
 /// What rsync says when it may not do something with a name; it says the same of each.
 fn refused(kind: &str) -> serde_json::Value {
     json!({ "on": kind, "stderr": "rsync: [receiver] it is not to be: Operation not permitted (1)", "exit": 23 })
@@ -63,8 +71,7 @@ fn what_failed_is_recorded_with_a_command_that_does_it() -> io::Result<()> {
     let (mut mirror, stage, record) = with_record("rsync_fail_log.sh")?;
     fs::write(&record, "# the script of the original\n")?;
     fs::set_permissions(&record, fs::Permissions::from_mode(0o777))?;
-    mirror.run_by(stage.command(&mirror))?;
-    mirror.in_sync();
+    run(&mut mirror, &stage)?;
     stage.lay("refused", refused("send|delete"))?;
     for (round, shell) in ["sh", "bash"].into_iter().enumerate() {
         fs::write(mirror.source(name(ODD)), format!("content {round}"))?;
@@ -104,8 +111,7 @@ fn a_command_does_nothing_where_another_directory_has_taken_the_place_of_the_sou
 -> io::Result<()> {
     let (mut mirror, stage, record) = with_record("record")?;
     fs::write(mirror.source("file"), "content")?;
-    mirror.run_by(stage.command(&mirror))?;
-    mirror.in_sync();
+    run(&mut mirror, &stage)?;
     stage.lay("refused", refused("delete"))?;
     fs::remove_file(mirror.source("file"))?;
     wait_until(SOON, "it is recorded", || {
@@ -129,8 +135,7 @@ fn a_command_does_nothing_where_another_directory_has_taken_the_place_of_the_sou
 
 /// The record is elsewhere then, and one warning says so, however much fails.
 fn is_elsewhere(mut mirror: Mirror, stage: &Stage, why: &str) -> io::Result<()> {
-    mirror.run_by(stage.command(&mirror))?;
-    mirror.in_sync();
+    run(&mut mirror, stage)?;
     stage.lay("refused", refused("send"))?;
     let other = mirror.at("state/confxml.fail.log");
     for number in 1..4 {
@@ -185,8 +190,7 @@ fn a_record_nowhere_costs_one_warning_and_nothing_else() -> io::Result<()> {
     // Both places are directories.
     fs::create_dir(&record)?;
     fs::create_dir_all(mirror.at("state/confxml.fail.log"))?;
-    mirror.run_by(stage.command(&mirror))?;
-    mirror.in_sync();
+    run(&mut mirror, &stage)?;
     stage.lay("refused", refused("send"))?;
     for number in 0..3 {
         fs::write(mirror.source(format!("file {number}")), "content")?;
@@ -210,8 +214,7 @@ fn a_record_nowhere_costs_one_warning_and_nothing_else() -> io::Result<()> {
 fn without_a_place_in_the_configuration_nothing_is_recorded() -> io::Result<()> {
     let mut mirror = Mirror::prepare()?;
     let stage = Stage::set_up(&mirror)?;
-    mirror.run_by(stage.command(&mirror))?;
-    mirror.in_sync();
+    run(&mut mirror, &stage)?;
     stage.lay("refused", refused("send"))?;
     fs::write(mirror.source("file"), "content")?;
     mirror.sersync().wait_for_problem(&["failed on"]);
