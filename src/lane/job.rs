@@ -113,16 +113,6 @@ pub enum End {
 }
 
 impl End {
-    /// Whether the remote may not be done yet with what the job had begun.
-    pub(super) fn is_cut_off(&self) -> bool {
-        match self {
-            // These ends of rsync say that it was not let in, or found nobody.
-            Self::Unreachable(failure) => !matches!(failure.exit, 5 | 10 | 35),
-            Self::Stopped => true,
-            _ => false,
-        }
-    }
-
     pub(super) fn cause(&self) -> String {
         match self {
             Self::Unreachable(failure) | Self::Misconfigured(failure) | Self::DiskFull(failure) => {

@@ -104,7 +104,7 @@ pub async fn execute(
         in_the_way: Vec::new(),
         indivisible: Vec::new(),
         rules: Vec::new(),
-        standby_was_cut_off: false,
+        begun: Begun::default(),
         astray: None,
         bytes: 0,
         view: View::default(),
@@ -133,7 +133,7 @@ pub async fn execute(
             transfer.view = view;
             transfer.run(root, resolved).await;
             // Beside a filter it is not known what of it a run was about.
-            if transfer.context.filter.is_some() && transfer.report.end.is_cut_off() {
+            if transfer.context.filter.is_some() && transfer.is_cut_off() {
                 let again = transfer.report.again.clone();
                 transfer.doubt(&again);
             }
@@ -142,6 +142,14 @@ pub async fn execute(
         None => transfer.report.again = paths,
     }
     (transfer.report, transfer.standby)
+}
+
+/// Which of the last children may have begun to write: their receivers may go on with what they have.
+#[derive(Debug, Default)]
+struct Begun {
+    /// A standby that ended without a result; another child did its work then.
+    standby: bool,
+    last: bool,
 }
 
 struct Transfer {
@@ -172,7 +180,7 @@ struct Transfer {
     indivisible: Vec<(DirtyPath, Failure)>,
     /// Filter rules for the run that is made now.
     rules: Vec<OsString>,
-    standby_was_cut_off: bool,
+    begun: Begun,
     /// How the job ends, once its target was found not to be in its place.
     astray: Option<End>,
     /// What the job's files weigh.

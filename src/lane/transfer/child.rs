@@ -92,7 +92,7 @@ impl Transfer {
             self.report.again.push(everything);
         }
         let was_sending = matches!(kind, RunKind::Send { .. });
-        let was_cut_off = std::mem::take(&mut self.standby_was_cut_off)
+        let was_cut_off = std::mem::take(&mut self.begun.standby)
             || matches!(outcome, Outcome::Unreachable(_)) && had_begun(&ended)
             || matches!(ended.exit, Exit::Stuck);
         if was_sending && was_cut_off {
@@ -168,7 +168,10 @@ impl Transfer {
             Err(end) => Err(end),
         };
         match ended {
-            Ok(ended) if !self.halt.cancel.is_cancelled() => return Some(ended),
+            Ok(ended) if !self.halt.cancel.is_cancelled() => {
+                self.begun.last = had_begun(&ended);
+                return Some(ended);
+            }
             Ok(_) | Err(End::Stopped) => self.report.end = End::Stopped,
             Err(end) => {
                 tracing::debug!("the run does not count: {}", end.cause());
@@ -177,6 +180,15 @@ impl Transfer {
             }
         }
         None
+    }
+
+    /// Whether the remote may not be done yet with what the job had begun.
+    pub(super) fn is_cut_off(&self) -> bool {
+        match self.report.end {
+            End::Unreachable(_) => self.begun.last,
+            End::Stopped => true,
+            _ => false,
+        }
     }
 
     /// The first target that is written to is the one that is expected from then on.
@@ -218,7 +230,7 @@ impl Transfer {
             if !was_stale {
                 return Some(ended);
             }
-            self.standby_was_cut_off = had_begun(&ended);
+            self.begun.standby = had_begun(&ended);
         }
         let mut launch = self.context.launch(root, kind, self.forms, pace);
         let rules = self.rules.iter().cloned();
