@@ -356,3 +356,6 @@ fn stat_below(root: &SourceRoot, path: &RelPath) -> Option<Stat> {
     let parent = root.open_dir(&path.parent()?, OFlags::PATH).ok()?;
     look(parent.as_fd(), path.name()).ok()
 }
+
+#[cfg(test)]
+mod tests;
