@@ -39,6 +39,8 @@ pub struct Failed {
     pub failure: Failure,
     /// When it failed first.
     pub first: Instant,
+    /// When it failed last.
+    pub last: Instant,
     /// When it is tried again; `None` while it is.
     pub next_try: Option<Instant>,
 }
@@ -105,25 +107,28 @@ impl FailQueue {
                 attempts: 0,
                 failure: failure.clone(),
                 first: now,
+                last: now,
                 next_try: None,
             }
         });
         failed.extent = failed.extent.max(dirty.extent);
         failed.removed = dirty.removed;
         failed.attempts = failed.attempts.saturating_add(1);
+        failed.last = now;
         failed.failure = failure;
         let doublings = (failed.attempts - 1).min(20);
         failed.next_try = Some(now + (FIRST_RETRY * (1 << doublings)).min(self.longest_wait));
         failed
     }
 
-    /// A path got through, with everything below it if it was a subtree.
-    pub fn on_synced(&mut self, path: &RelPath, extent: Extent) {
+    /// A path got through, with everything below it if it was a subtree. The job began at `began`: it says nothing of what
+    /// failed since then.
+    pub fn on_synced(&mut self, path: &RelPath, extent: Extent, began: Instant) {
         // Sending a directory itself says nothing of a failure below it.
         if self
             .paths
             .get(path)
-            .is_some_and(|failed| failed.extent <= extent)
+            .is_some_and(|failed| failed.extent <= extent && failed.last <= began)
         {
             self.remove(path);
         }
@@ -135,6 +140,7 @@ impl FailQueue {
                 // Where some removals are to be carried out and others are not, a comparison of everything carries out
                 // none.
                 .filter(|(_, failed)| !failed.removed || !path.is_root())
+                .filter(|(_, failed)| failed.last <= began)
                 .map(|(other, _)| other.clone())
                 .collect();
             for other in below {
@@ -180,6 +186,7 @@ impl FailQueue {
             attempts,
             failure,
             first: dirty.since,
+            last: now,
             next_try: Some(now + FIRST_RETRY),
         };
         self.next_id += 1;
@@ -287,7 +294,7 @@ mod tests {
         }
         assert_eq!(waits[..4], [2, 4, 8, 16]);
         assert_eq!(waits[13], 3600);
-        queue.on_synced(&dirty("a", Extent::Entry).path, Extent::Entry);
+        queue.on_synced(&dirty("a", Extent::Entry).path, Extent::Entry, now);
         assert!(queue.is_empty());
     }
 
@@ -297,9 +304,23 @@ mod tests {
         for name in ["d/a", "d/b/c", "d.x", "e"] {
             queue.on_failed(&dirty(name, Extent::Entry), failure(), Instant::now());
         }
-        queue.on_synced(&dirty("d", Extent::Subtree).path, Extent::Subtree);
+        queue.on_synced(&dirty("d", Extent::Subtree).path, Extent::Subtree, Instant::now());
         let left: Vec<String> = queue.iter().map(|(path, _)| path.to_string()).collect();
         assert_eq!(left, ["d.x", "e"]);
+    }
+
+    #[test]
+    fn a_job_says_nothing_of_what_failed_since_it_began() {
+        let mut queue = FailQueue::new(PERIOD);
+        let began = Instant::now();
+        let later = began + Duration::from_millis(1);
+        queue.on_failed(&dirty("d/a", Extent::Entry), failure(), later);
+        for (name, extent) in [("d", Extent::Subtree), ("d/a", Extent::Entry)] {
+            queue.on_synced(&dirty(name, extent).path, extent, began);
+            assert_eq!(queue.len(), 1);
+        }
+        queue.on_synced(&dirty("d", Extent::Subtree).path, Extent::Subtree, later);
+        assert!(queue.is_empty());
     }
 
     #[test]
@@ -312,11 +333,11 @@ mod tests {
             };
             queue.on_failed(&dirty, failure(), Instant::now());
         }
-        queue.on_synced(&RelPath::root(), Extent::Subtree);
+        queue.on_synced(&RelPath::root(), Extent::Subtree, Instant::now());
         let left: Vec<String> = queue.iter().map(|(path, _)| path.to_string()).collect();
         assert_eq!(left, ["a", "d/a"]);
-        queue.on_synced(&dirty("d", Extent::Subtree).path, Extent::Subtree);
-        queue.on_synced(&dirty("a", Extent::Entry).path, Extent::Entry);
+        queue.on_synced(&dirty("d", Extent::Subtree).path, Extent::Subtree, Instant::now());
+        queue.on_synced(&dirty("a", Extent::Entry).path, Extent::Entry, Instant::now());
         assert!(queue.is_empty());
     }
 
@@ -325,9 +346,9 @@ mod tests {
         let mut queue = FailQueue::new(PERIOD);
         let locked = dirty("locked", Extent::Subtree);
         queue.on_failed(&locked, failure(), Instant::now());
-        queue.on_synced(&locked.path, Extent::Entry);
+        queue.on_synced(&locked.path, Extent::Entry, Instant::now());
         assert_eq!(queue.len(), 1);
-        queue.on_synced(&locked.path, Extent::Subtree);
+        queue.on_synced(&locked.path, Extent::Subtree, Instant::now());
         assert!(queue.is_empty());
     }
 
@@ -362,7 +383,7 @@ mod tests {
                 let one = dirty(&format!("p{which}"), Extent::Entry);
                 match what {
                     0 => { queue.on_failed(&one, failure(), now); owed.insert(one.path); }
-                    1 => { queue.on_synced(&one.path, Extent::Entry); owed.remove(&one.path); }
+                    1 => { queue.on_synced(&one.path, Extent::Entry, now); owed.remove(&one.path); }
                     _ => for taken in queue.take_due(now) {
                         prop_assert!(owed.contains(&taken.path));
                         queue.on_failed(&taken, failure(), now);

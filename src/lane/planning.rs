@@ -125,7 +125,8 @@ impl LaneState {
             self.unswept.extend(later);
             unswept = now;
         }
-        self.slot(route).running = Some(Batch::new(&paths));
+        let slot = self.slot(route);
+        (slot.running, slot.began) = (Some(Batch::new(&paths)), Some(now));
         if self.tree.is_everything() {
             self.push.forget();
         }

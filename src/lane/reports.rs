@@ -62,6 +62,7 @@ impl LaneState {
         };
         let slot = self.slot(route);
         let batch = slot.running.take().unwrap_or_default();
+        let began = slot.began.unwrap_or(now);
         for dirty in slot.take_owed(now) {
             self.dirty.put_back(dirty, Route::Path);
         }
@@ -100,7 +101,7 @@ impl LaneState {
         let (removed, would) = (report.deleted, report.would_delete);
         news.extend(self.allowance.on_report(removed, withheld, would, now));
         for dirty in report.synced {
-            self.failed.on_synced(&dirty.path, dirty.extent);
+            self.failed.on_synced(&dirty.path, dirty.extent, began);
         }
         self.failed.put_back(still_failed);
         if poisoned {

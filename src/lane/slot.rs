@@ -104,6 +104,8 @@ pub fn position(paths: &[DirtyPath], path: &RelPath) -> Result<usize, usize> {
 pub struct Slot {
     /// The batch of its job.
     pub running: Option<Batch>,
+    /// When its last job began.
+    pub began: Option<Instant>,
     /// What path jobs did below this one's paths meanwhile.
     pub touched: DirtySet,
     /// Directories that were made below its trees meanwhile. It may have listed what came and went in them before they
@@ -121,6 +123,7 @@ impl Slot {
     pub fn of(running: Option<Batch>) -> Self {
         Self {
             running,
+            began: None,
             touched: DirtySet::new(MOST_DIRTY),
             made: DirtySet::new(MOST_DIRTY),
         }

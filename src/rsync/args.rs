@@ -65,7 +65,10 @@ pub enum RunKind {
         ignore_times: bool,
     },
     /// Count what a [`Tree`](Self::Tree) with deletion would make and remove, without doing anything.
-    Foresee,
+    Foresee {
+        /// Also what a run would not dare to remove, since not all of the source could be read.
+        despite_errors: bool,
+    },
     /// Say what differs in the listed directories by checksum, without doing anything.
     Verify {
         /// Also what is only at the receiver.
@@ -188,7 +191,12 @@ pub fn arguments(remote: &RemoteConfig, kind: RunKind, forms: Forms, pace: Pace)
             }
         }
         RunKind::List { recursive } => listing(recursive).into_iter().for_each(&mut ours),
-        RunKind::Foresee => FORESEEING.into_iter().for_each(&mut ours),
+        RunKind::Foresee { despite_errors } => {
+            FORESEEING.into_iter().for_each(&mut ours);
+            if despite_errors {
+                ours("--ignore-errors");
+            }
+        }
         RunKind::Verify { delete } => {
             for option in [
                 DRY_RUN,

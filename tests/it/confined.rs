@@ -205,7 +205,9 @@ fn a_receiver_of_this_machine_writes_the_target_and_the_backup() -> io::Result<(
     fs::hard_link(mirror.source("one/two/file"), mirror.source("other"))?;
     mirror.in_sync();
     fs::remove_file(mirror.source("other"))?;
-    fs::write(mirror.source("one/two/file"), "second\n")?;
+    // At once: of two that are sent one after the other, the second would take the place of what is kept of the first.
+    fs::write(mirror.outside("file"), "second\n")?;
+    fs::rename(mirror.outside("file"), mirror.source("one/two/file"))?;
     mirror.in_sync();
     wait_until(SOON, "what was replaced is kept", || {
         fs::read(mirror.at("kept/one/two/file")).is_ok_and(|kept| kept == b"first\n")

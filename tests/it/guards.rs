@@ -18,6 +18,7 @@ use crate::harness::{
     AFTER_BACK_OFF, KEEP, Mirror, SOON, differences, grow, pause, stays, wait_until,
 };
 use crate::idle::Tmpfs;
+use crate::outcomes::{remove_deep, too_deep};
 use crate::tree::Tree;
 
 /// How long a deletion that must not come is waited for. One that comes takes some milliseconds.
@@ -664,6 +665,26 @@ fn first_contact(filter: &[&'static str]) -> io::Result<()> {
     assert_eq!(bus.ask(&["resume", "--accept-source"])?.code, 0);
     mirror.in_sync();
     mirror.finish()
+}
+
+/// rsync deletes nothing then, nor says what it would have; later the tree is compared directory by directory.
+#[test]
+fn a_first_comparison_waits_for_a_person_although_not_all_of_the_source_can_be_read()
+-> io::Result<()> {
+    let mut mirror = Mirror::prepare()?;
+    grow(&mirror.source("mine"), 1, 3, 10)?;
+    too_deep(&mirror.source("deep"))?;
+    fs::create_dir(mirror.source("zone"))?;
+    grow(&mirror.replica("zone/theirs"), 10, 12, 10)?;
+    let names = Tree::read(&mirror.replica(""))?.len();
+    mirror.run()?;
+    mirror
+        .sersync()
+        .wait_for_problem(&["held", "first comparison would remove 131 of"]);
+    nothing_is_deleted(&mut mirror, names);
+    remove_deep(&mirror.source("deep"));
+    mirror.stop();
+    Ok(())
 }
 
 #[test]

@@ -165,12 +165,13 @@ impl Mirror {
         })
     }
 
-    /// A running mirror with `-a` and attribute changes followed, equal from the start.
+    /// A running mirror with `-a` and attribute changes followed, equal from the start; its first push is over.
     #[track_caller]
     pub fn start() -> io::Result<Self> {
         let mut mirror = Self::prepare()?;
         mirror.run()?;
         mirror.in_sync();
+        mirror.is_known();
         Ok(mirror)
     }
 

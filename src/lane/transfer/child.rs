@@ -136,7 +136,7 @@ impl Transfer {
             return None;
         };
         let ended = self.run_child(root, kind, list).await?;
-        if kind == RunKind::Foresee {
+        if matches!(kind, RunKind::Foresee { .. }) {
             // Nothing was done.
             self.report.runs += 1;
         } else {
@@ -264,7 +264,7 @@ impl Transfer {
 
     fn pace(&self, kind: RunKind, list: &[u8]) -> Pace {
         let is_small = list.len() <= BRIEF_LIST && self.bytes <= BRIEF_BYTES;
-        if is_small && !matches!(kind, RunKind::Tree { .. } | RunKind::Foresee) {
+        if is_small && !matches!(kind, RunKind::Tree { .. } | RunKind::Foresee { .. }) {
             Pace::Brief
         } else {
             Pace::Long

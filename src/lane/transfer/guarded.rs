@@ -223,14 +223,16 @@ impl Transfer {
     /// Whether a comparison of everything may remove what it would: the first one is tried without doing anything.
     /// `false` puts an end to the job.
     pub(super) async fn foresee(&mut self, root: &SourceRoot) -> bool {
+        self.foresee_all(root, false).await
+    }
+
+    async fn foresee_all(&mut self, root: &SourceRoot, despite_errors: bool) -> bool {
         if !self.context.guard.is_first_contact() {
             return true;
         }
         let listed = [RelPath::root()];
-        let Some(ended) = self
-            .child(root, RunKind::Foresee, args::list(&listed))
-            .await
-        else {
+        let kind = RunKind::Foresee { despite_errors };
+        let Some(ended) = self.child(root, kind, args::list(&listed)).await else {
             return false;
         };
         let names = Names {
@@ -239,11 +241,29 @@ impl Transfer {
             target: &self.context.remote.target,
         };
         let outcome = judge(RunKind::tree(true), &ended, &names);
-        self.is_foreseen(&ended, &outcome)
+        if despite_errors {
+            self.is_few(&ended, &outcome)
+        } else {
+            self.is_foreseen(root, &ended, &outcome).await
+        }
     }
 
     /// The same of a comparison of everything that was tried without doing anything.
-    pub(super) fn is_foreseen(&mut self, ended: &Ended, outcome: &Outcome) -> bool {
+    pub(super) async fn is_foreseen(
+        &mut self,
+        root: &SourceRoot,
+        ended: &Ended,
+        outcome: &Outcome,
+    ) -> bool {
+        // After an error at the source rsync counts no deletions, and makes none; but the trees in it are compared one by
+        // one then, with all of theirs.
+        if ended.deletions_skipped || matches!(ended.exit, Exit::Code(23)) {
+            return Box::pin(self.foresee_all(root, true)).await;
+        }
+        self.is_few(ended, outcome)
+    }
+
+    fn is_few(&mut self, ended: &Ended, outcome: &Outcome) -> bool {
         if !self.context.guard.is_first_contact() {
             return true;
         }

@@ -97,7 +97,7 @@ impl Transfer {
         if matches!(kind, RunKind::Tree { delete: true, .. })
             && names.listed.iter().any(RelPath::is_root)
         {
-            if !self.is_foreseen(&ended, &outcome) {
+            if !self.is_foreseen(root, &ended, &outcome).await {
                 return May::Not;
             }
             self.relate(root).await;
