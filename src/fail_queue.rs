@@ -304,7 +304,11 @@ mod tests {
         for name in ["d/a", "d/b/c", "d.x", "e"] {
             queue.on_failed(&dirty(name, Extent::Entry), failure(), Instant::now());
         }
-        queue.on_synced(&dirty("d", Extent::Subtree).path, Extent::Subtree, Instant::now());
+        queue.on_synced(
+            &dirty("d", Extent::Subtree).path,
+            Extent::Subtree,
+            Instant::now(),
+        );
         let left: Vec<String> = queue.iter().map(|(path, _)| path.to_string()).collect();
         assert_eq!(left, ["d.x", "e"]);
     }
@@ -336,8 +340,16 @@ mod tests {
         queue.on_synced(&RelPath::root(), Extent::Subtree, Instant::now());
         let left: Vec<String> = queue.iter().map(|(path, _)| path.to_string()).collect();
         assert_eq!(left, ["a", "d/a"]);
-        queue.on_synced(&dirty("d", Extent::Subtree).path, Extent::Subtree, Instant::now());
-        queue.on_synced(&dirty("a", Extent::Entry).path, Extent::Entry, Instant::now());
+        queue.on_synced(
+            &dirty("d", Extent::Subtree).path,
+            Extent::Subtree,
+            Instant::now(),
+        );
+        queue.on_synced(
+            &dirty("a", Extent::Entry).path,
+            Extent::Entry,
+            Instant::now(),
+        );
         assert!(queue.is_empty());
     }
 

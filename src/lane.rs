@@ -89,6 +89,8 @@ pub struct LaneState {
     in_a_row: u32,
     /// Two runs at once could write one file in place.
     exclusive: bool,
+    /// Until then, the module is asked for no more than one connection.
+    crowded_until: Option<Instant>,
     paused: bool,
     /// A scan does not begin before.
     scan_after: Option<Instant>,
@@ -121,6 +123,7 @@ impl LaneState {
             gather_until: None,
             in_a_row: 0,
             exclusive,
+            crowded_until: None,
             paused: false,
             scan_after: None,
             last_error: String::new(),

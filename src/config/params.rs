@@ -33,6 +33,7 @@ use table::{Negation, Rule, Value, Verdict};
 pub struct Params {
     args: Vec<OsString>,
     hard_links: bool,
+    modify_window: bool,
     one_file_system: bool,
     inplace: bool,
     follows_links: bool,
@@ -101,6 +102,12 @@ impl Params {
     #[must_use]
     pub fn hard_links(&self) -> bool {
         self.hard_links
+    }
+
+    /// `--modify-window`: how far times may differ is said.
+    #[must_use]
+    pub fn modify_window(&self) -> bool {
+        self.modify_window
     }
 
     /// `-x`: what lies on another file system than the source's root is no part of the mirror.
@@ -218,6 +225,7 @@ impl Params {
             "hard-links" => self.hard_links = on,
             "one-file-system" => self.one_file_system = on,
             "inplace" => self.inplace = on,
+            "modify-window" => self.modify_window = on,
             "exclude" | "include" | "filter" | "exclude-from" | "include-from" => {
                 self.filtered = on;
             }

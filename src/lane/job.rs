@@ -58,6 +58,8 @@ pub struct Report {
     pub end: End,
     /// What runs were about that had begun and were cut off: the receiver may not be done with it.
     pub cut_off: Vec<DirtyPath>,
+    /// The module had no connection left for a run.
+    pub crowded: bool,
     /// Directories in which the receiver may have left temporary files; see [`Job::unswept`].
     pub unswept: Vec<RelPath>,
     /// Directories in which everything was deleted that their listing did not hold.

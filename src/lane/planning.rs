@@ -50,7 +50,7 @@ impl LaneState {
             }
         }
         for route in [Route::Path, Route::Large, Route::Tree] {
-            if self.exclusive && self.any_running() {
+            if (self.exclusive || self.is_crowded(now)) && self.any_running() {
                 break;
             }
             // One new job must get through before there are several again. It does not wait for long ones that are
@@ -80,6 +80,12 @@ impl LaneState {
         ];
         plan.wake = times.into_iter().flatten().min();
         plan
+    }
+
+    /// Whether the module had no connection left for a run, not long ago. None is kept for later then.
+    #[must_use]
+    pub fn is_crowded(&self, now: Instant) -> bool {
+        self.crowded_until.is_some_and(|until| now < until)
     }
 
     fn any_running(&self) -> bool {

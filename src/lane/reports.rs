@@ -27,6 +27,8 @@ const MOST_UNSWEPT: usize = 1000;
 pub(super) const MOST_TRIES: u8 = 10;
 /// After a scan there is a pause, so many times as long as the scan took.
 pub(super) const SCAN_PAUSE: u32 = 9;
+/// After a module had no connection left, it is asked for one at a time for this long.
+const CROWDED: Duration = Duration::from_secs(600);
 /// A full disk is tried with this many halves before the rest waits in the fail queue.
 const FULL_DISK_TRIES: u32 = 8;
 
@@ -56,6 +58,9 @@ impl LaneState {
         jitter: f64,
     ) -> Vec<News> {
         self.doubt.add(std::mem::take(&mut report.cut_off));
+        if report.crowded {
+            self.crowded_until = Some(now + CROWDED);
+        }
         let pushed = match route {
             Route::Tree => self.push.on_report(&mut report, now),
             Route::Path | Route::Large => None,

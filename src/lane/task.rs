@@ -327,12 +327,8 @@ impl LaneTask {
             }
             LaneMessage::Pause(reply) => {
                 self.state.on_pause(true);
-                if let Some(standby) = self.standby.take() {
-                    self.jobs.spawn(async move {
-                        standby.end().await;
-                        Finished::Standby
-                    });
-                }
+                let standby = self.standby.take();
+                self.let_go(standby);
                 self.halt.stop.cancel();
                 self.cancel_at = Some(now + GRACE);
                 self.pausing.push(reply);
@@ -448,14 +444,13 @@ impl LaneTask {
         let (now, jitter) = (Instant::now(), fastrand::f64());
         let news = match finished {
             Ok(Finished::Job(route, report, unused)) => {
-                if let Some(standby) = unused {
-                    self.jobs.spawn(async move {
-                        standby.end().await;
-                        Finished::Standby
-                    });
-                }
+                self.let_go(unused);
                 trace!(?route, ?report, "job ended");
                 let reached = report.end == End::Reached;
+                if report.crowded {
+                    let standby = self.standby.take();
+                    self.let_go(standby);
+                }
                 self.count(&report);
                 let news = self.state.on_report(route, *report, now, jitter);
                 if reached && !self.halt.stop.is_cancelled() {
@@ -498,12 +493,19 @@ impl LaneTask {
         }
     }
 
+    /// Ends a child that waits, and waits for its end.
+    fn let_go(&mut self, standby: Option<Standby>) {
+        if let Some(standby) = standby {
+            self.jobs.spawn(async move {
+                standby.end().await;
+                Finished::Standby
+            });
+        }
+    }
+
     fn keep_standby(&mut self) {
-        if self
-            .standby
-            .as_ref()
-            .is_none_or(|standby| !standby.is_waiting())
-        {
+        let has_one = self.standby.as_ref().is_some_and(Standby::is_waiting);
+        if !has_one && !self.state.is_crowded(Instant::now()) {
             self.standby = self.context.standby(self.forms, QUIET, &self.halt);
         }
     }

@@ -162,14 +162,16 @@ pub fn arguments(remote: &RemoteConfig, kind: RunKind, forms: Forms, pace: Pace)
             if ignore_times {
                 ours(ignoring_times(remote));
             } else {
-                ours(modify_window(forms.exact_times == Some(true)));
+                modify_window(remote, forms.exact_times == Some(true))
+                    .into_iter()
+                    .for_each(&mut ours);
             }
         }
         RunKind::Ask { exact } => {
             for option in [DRY_RUN, "--no-r", "--dirs", "--ignore-missing-args"] {
                 ours(option);
             }
-            ours(modify_window(exact));
+            modify_window(remote, exact).into_iter().for_each(&mut ours);
         }
         RunKind::Delete { by_name: true } => {
             // Nothing new is made. Without `--ignore-existing` a link that still stands at the receiver for a parent is
@@ -204,10 +206,10 @@ pub fn arguments(remote: &RemoteConfig, kind: RunKind, forms: Forms, pace: Pace)
                 "--checksum",
                 OUT_FORMAT,
                 "--ignore-missing-args",
-                modify_window(false),
             ] {
                 ours(option);
             }
+            modify_window(remote, false).into_iter().for_each(&mut ours);
             if delete {
                 ours("--delete");
             }
@@ -223,7 +225,9 @@ pub fn arguments(remote: &RemoteConfig, kind: RunKind, forms: Forms, pace: Pace)
                 ours(ignoring_times(remote));
             } else {
                 // As long as nothing is known, there was nothing at the receiver to lose by it.
-                ours(modify_window(forms.exact_times != Some(false)));
+                modify_window(remote, forms.exact_times != Some(false))
+                    .into_iter()
+                    .for_each(&mut ours);
             }
             if delete {
                 ours("--delete");
@@ -367,12 +371,14 @@ fn listing(recursive: bool) -> [&'static str; 7] {
     ]
 }
 
-fn modify_window(exact: bool) -> &'static str {
-    if exact {
+/// How exactly times are compared, unless the params say it: a receiver's file system may keep but even seconds.
+fn modify_window(remote: &RemoteConfig, exact: bool) -> Option<&'static str> {
+    let ours = if exact {
         "--modify-window=-1"
     } else {
         "--modify-window=0"
-    }
+    };
+    (!remote.params.modify_window()).then_some(ours)
 }
 
 /// The target as rsync takes it, with the slash that makes it a directory.

@@ -129,9 +129,13 @@ fn says_disk_full(line: &str) -> bool {
     line.ends_with("No space left on device (28)") || line.ends_with("Disk quota exceeded (122)")
 }
 
-/// Whether all connections of the module are taken; a standby of ours may hold one.
+/// Whether all connections of the module were taken; a standby of ours may hold one.
 #[must_use]
-pub fn says_busy(line: &str) -> bool {
+pub fn is_busy(ended: &Ended) -> bool {
+    matches!(ended.exit, Exit::Code(5)) && Lines::of(&ended.stderr).any(says_busy)
+}
+
+fn says_busy(line: &str) -> bool {
     line.starts_with("@ERROR: max connections")
 }
 

@@ -1,10 +1,10 @@
 //! The first push: whatever the two sides hold when sersync starts, they are equal soon.
 
-use std::fs;
+use std::fs::{self, File, FileTimes};
 use std::io;
 use std::os::unix::fs::symlink;
 use std::process::Command;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use crate::confxml::{Localpath, Remote};
 use crate::harness::{
@@ -282,4 +282,37 @@ fn a_first_push_is_few_connections() -> io::Result<()> {
     println!("{connections} connections for a first push of 2 000 files");
     assert!(connections <= 10, "{connections} connections for one tree");
     mirror.finish()
+}
+
+#[test]
+fn how_far_times_may_differ_is_for_the_params_to_say() -> io::Result<()> {
+    let mut mirror = Mirror::prepare()?;
+    mirror.config.params = "-a --modify-window=1".to_owned();
+    let time = SystemTime::UNIX_EPOCH + Duration::from_secs(1_000_000_001);
+    for (path, content, time) in [
+        (mirror.source("near"), "here", time),
+        (
+            mirror.replica("near"),
+            "even",
+            time - Duration::from_secs(1),
+        ),
+        (mirror.source("far"), "here", time),
+        (mirror.replica("far"), "even", time - Duration::from_secs(2)),
+    ] {
+        fs::write(&path, content)?;
+        File::options()
+            .write(true)
+            .open(&path)?
+            .set_times(FileTimes::new().set_modified(time))?;
+    }
+    mirror.run()?;
+    mirror.is_known();
+    assert_eq!(fs::read(mirror.replica("far"))?, b"here");
+    assert_eq!(
+        fs::read(mirror.replica("near"))?,
+        b"even",
+        "as the params say"
+    );
+    mirror.stop();
+    Ok(())
 }

@@ -248,3 +248,28 @@ fn a_receiver_that_stands_still_for_a_while_is_waited_for() -> io::Result<()> {
     assert!(mirror.source(KEEP).exists());
     mirror.finish()
 }
+
+/// The one that waits for the next change must not keep the others out.
+#[test]
+fn a_module_with_a_single_connection_is_served_by_one_child_after_another() -> io::Result<()> {
+    let lock = tempfile::NamedTempFile::new()?;
+    let lock_file = format!("lock file = {}", lock.path().display());
+    let mut mirror =
+        Mirror::prepare_with(|module| module.line("max connections = 1").line(lock_file))?;
+    grow(&mirror.source(""), 3, 3, 100)?;
+    mirror.run()?;
+    mirror.in_sync_within(AFTER_BACK_OFF);
+    for round in 0..3 {
+        fs::write(mirror.source("file"), "content")?;
+        mirror.in_sync_within(AFTER_BACK_OFF);
+        grow(&mirror.outside("dir"), 3, 100, 100)?;
+        fs::rename(mirror.outside("dir"), mirror.source(format!("dir {round}")))?;
+        mirror.in_sync_within(AFTER_BACK_OFF);
+        fs::remove_file(mirror.source("file"))?;
+        mirror.in_sync_within(AFTER_BACK_OFF);
+    }
+    // Once at the most, when nothing is known of it yet.
+    let turned_away = mirror.log().matches("is unreachable").count();
+    assert!(turned_away <= 1, "{turned_away} times");
+    mirror.finish()
+}

@@ -22,7 +22,7 @@ pub struct Module {
     name: String,
     path: PathBuf,
     secret: Option<(String, String)>,
-    lines: Vec<&'static str>,
+    lines: Vec<String>,
 }
 
 impl Module {
@@ -43,8 +43,8 @@ impl Module {
     }
 
     /// Adds a line of rsyncd.conf, such as `refuse options = delete`.
-    pub fn line(mut self, line: &'static str) -> Self {
-        self.lines.push(line);
+    pub fn line(mut self, line: impl Into<String>) -> Self {
+        self.lines.push(line.into());
         self
     }
 }

@@ -12,13 +12,16 @@ use crate::change::Extent;
 use crate::dirty::DirtyPath;
 use crate::lane::{End, Hold};
 use crate::path::{RelPath, SourceRoot};
-use crate::rsync::outcome::deleted_below_nothing;
+use crate::rsync::outcome::{deleted_below_nothing, is_busy};
 use crate::rsync::{Ended, Exit, Launch, Names, Outcome, Pace, Progress, RunKind, args, judge};
 
 /// A list of some hundred names …
 const BRIEF_LIST: usize = 16 << 10;
 /// … and so many bytes of files are sent in a moment.
 const BRIEF_BYTES: u64 = 4 << 20;
+/// A daemon takes a moment to see that our last child has gone, and to count one connection less. These are the waits, in
+/// milliseconds, for a run that finds none left.
+const LET_GO: [u64; 4] = [50, 100, 200, 400];
 
 impl Transfer {
     /// One run, unless an earlier one of this job found that there is nobody to talk to.
@@ -242,12 +245,23 @@ impl Transfer {
         let told = self.context.progress.clone();
         let is_tree = matches!(kind, RunKind::Tree { .. });
         let mut progress = Progress::default();
-        let listen = |output: &[u8]| {
+        let mut listen = |output: &[u8]| {
             if is_tree && let Some(percent) = progress.read(output) {
                 told.send_if_modified(|now| std::mem::replace(now, percent) != percent);
             }
         };
-        let ended = self.start(&launch, list, limit, listen).await;
+        let mut ended = self.start(&launch, list.clone(), limit, &mut listen).await;
+        for wait in LET_GO {
+            if !ended.as_ref().is_some_and(is_busy) {
+                break;
+            }
+            self.report.crowded = true;
+            if let Some(standby) = self.standby.take() {
+                standby.end().await;
+            }
+            tokio::time::sleep(Duration::from_millis(wait)).await;
+            ended = self.start(&launch, list.clone(), limit, &mut listen).await;
+        }
         if is_tree {
             told.send_replace(DONE);
         }
