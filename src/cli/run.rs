@@ -131,7 +131,7 @@ fn serve(config: Config, how: How<'_>, journal: &Journal) -> ExitCode {
     // One thread is plenty for moving lists about; what blocks on the disk has threads of its own, which end when idle.
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
-        .max_blocking_threads(8)
+        .max_blocking_threads(64)
         .thread_keep_alive(Duration::from_secs(5))
         .build();
     let result = match runtime {

@@ -9,7 +9,7 @@ use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use tokio::sync::{Notify, mpsc, oneshot, watch};
-use tokio::task::JoinSet;
+use tokio::task::{JoinError, JoinSet};
 use tokio_util::sync::CancellationToken;
 use tracing::{error, info, trace, warn};
 
@@ -80,6 +80,8 @@ pub(super) struct Session<'a> {
     scan_at: Option<Instant>,
     /// The file system of which that was said.
     shared: Option<Shared>,
+    /// Looks at what file system the source is on.
+    looks: JoinSet<io::Result<Option<Shared>>>,
 }
 
 impl<'a> Session<'a> {
@@ -145,6 +147,7 @@ impl<'a> Session<'a> {
             recheck: Arc::default(),
             scan_at: None,
             shared: None,
+            looks: JoinSet::new(),
         }
     }
 
@@ -171,6 +174,7 @@ impl<'a> Session<'a> {
                     self.plan_scan();
                     self.tell_lanes(|| LaneMessage::Scan).await;
                 }
+                Some(looked) = self.looks.join_next() => self.on_looked(looked),
                 Some(ended) = self.tasks.join_next() => pass_panic_on(ended),
             }
         }
@@ -388,19 +392,35 @@ impl<'a> Session<'a> {
         }
     }
 
-    /// Finds out whether the source is to be scanned, and when.
+    /// Finds out whether the source is to be scanned, and when. The file system may hang, so nobody waits for it.
     fn plan_scan(&mut self) {
         let MirrorConfig { source, scan, .. } = &self.mirror.config;
-        let shared = match scan {
-            // What cannot be found out now is found out next time.
-            Scan::Auto => file_system::shared(source).ok().flatten(),
-            Scan::Every(_) | Scan::Never => None,
+        match scan {
+            // One that hangs is enough.
+            Scan::Auto if !self.looks.is_empty() => {}
+            Scan::Auto => {
+                let source = source.clone();
+                self.scan_at = None;
+                self.looks
+                    .spawn_blocking(move || file_system::shared(&source));
+            }
+            Scan::Every(period) => self.scan_every(Some(*period)),
+            Scan::Never => self.scan_every(None),
+        }
+    }
+
+    fn scan_every(&mut self, period: Option<Duration>) {
+        self.scan_at = period.map(|period| Instant::now() + period);
+        self.mirror.show(|shown| shown.scan_period = period);
+    }
+
+    /// What cannot be found out now is found out next time.
+    fn on_looked(&mut self, looked: Result<io::Result<Option<Shared>>, JoinError>) {
+        let shared = match looked {
+            Ok(found) => found.ok().flatten(),
+            Err(failure) => return pass_panic_on(Err(failure)),
         };
-        let period = match (scan, &shared) {
-            (Scan::Every(period), _) => Some(*period),
-            (Scan::Auto, Some(_)) => Some(SCAN_EVERY),
-            (Scan::Auto, None) | (Scan::Never, _) => None,
-        };
+        let MirrorConfig { source, .. } = &self.mirror.config;
         if let Some(Shared { mounted_at, kind }) = shared.as_ref().filter(|_| shared != self.shared)
         {
             let (source, at) = (source.display(), mounted_at.display());
@@ -412,9 +432,9 @@ impl<'a> Session<'a> {
                 SCAN_EVERY.as_secs()
             );
         }
+        let period = shared.as_ref().map(|_| SCAN_EVERY);
         self.shared = shared;
-        self.scan_at = period.map(|period| Instant::now() + period);
-        self.mirror.show(|shown| shown.scan_period = period);
+        self.scan_every(period);
     }
 
     /// Answers meanwhile what is asked: the file system may hang. If the mirror is to stop, the source counts as there.
@@ -467,7 +487,7 @@ async fn sleep_until(at: Option<Instant>) {
 }
 
 /// A lane ends only when it is told to; a panic in it is a fault of ours that must not go unseen.
-fn pass_panic_on(ended: Result<(), tokio::task::JoinError>) {
+fn pass_panic_on(ended: Result<(), JoinError>) {
     if let Err(failure) = ended
         && failure.is_panic()
     {

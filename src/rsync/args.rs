@@ -155,23 +155,15 @@ pub fn arguments(remote: &RemoteConfig, kind: RunKind, forms: Forms, pace: Pace)
     args.extend(removing_nothing(remote, kind));
     let mut ours = |option: &str| args.push(option.into());
     match kind {
-        RunKind::Send { ignore_times } => {
+        RunKind::Send { .. } => {
             for option in ["--no-r", "--dirs", "--ignore-missing-args"] {
                 ours(option);
             }
-            if ignore_times {
-                ours(ignoring_times(remote));
-            } else {
-                modify_window(remote, forms.exact_times == Some(true))
-                    .into_iter()
-                    .for_each(&mut ours);
-            }
         }
-        RunKind::Ask { exact } => {
+        RunKind::Ask { .. } => {
             for option in [DRY_RUN, "--no-r", "--dirs", "--ignore-missing-args"] {
                 ours(option);
             }
-            modify_window(remote, exact).into_iter().for_each(&mut ours);
         }
         RunKind::Delete { by_name: true } => {
             // Nothing new is made. Without `--ignore-existing` a link that still stands at the receiver for a parent is
@@ -209,26 +201,14 @@ pub fn arguments(remote: &RemoteConfig, kind: RunKind, forms: Forms, pace: Pace)
             ] {
                 ours(option);
             }
-            modify_window(remote, false).into_iter().for_each(&mut ours);
             if delete {
                 ours("--delete");
             }
         }
-        RunKind::Tree {
-            delete,
-            ignore_times,
-        } => {
+        RunKind::Tree { delete, .. } => {
             ours("--recursive");
             ours(PROGRESS);
             ours("--ignore-missing-args");
-            if ignore_times {
-                ours(ignoring_times(remote));
-            } else {
-                // As long as nothing is known, there was nothing at the receiver to lose by it.
-                modify_window(remote, forms.exact_times != Some(false))
-                    .into_iter()
-                    .for_each(&mut ours);
-            }
             if delete {
                 ours("--delete");
             }
@@ -239,6 +219,9 @@ pub fn arguments(remote: &RemoteConfig, kind: RunKind, forms: Forms, pace: Pace)
             }
         }
     }
+    comparing(remote, kind, forms)
+        .into_iter()
+        .for_each(&mut ours);
     if forms.force {
         ours("--force");
     }
@@ -369,6 +352,23 @@ fn listing(recursive: bool) -> [&'static str; 7] {
         "--delete",
         OUT_FORMAT,
     ]
+}
+
+/// By what a run tells which files differ.
+fn comparing(remote: &RemoteConfig, kind: RunKind, forms: Forms) -> Option<&'static str> {
+    let (ignore_times, exact) = match kind {
+        RunKind::Send { ignore_times } => (ignore_times, forms.exact_times == Some(true)),
+        // As long as nothing is known, there was nothing at the receiver to lose by it.
+        RunKind::Tree { ignore_times, .. } => (ignore_times, forms.exact_times != Some(false)),
+        RunKind::Ask { exact } => (false, exact),
+        RunKind::Verify { .. } => (false, false),
+        RunKind::Delete { .. } | RunKind::List { .. } | RunKind::Foresee { .. } => return None,
+    };
+    if ignore_times {
+        Some(ignoring_times(remote))
+    } else {
+        modify_window(remote, exact)
+    }
 }
 
 /// How exactly times are compared, unless the params say it: a receiver's file system may keep but even seconds.
