@@ -3,7 +3,9 @@
 use std::fs;
 
 use crate::instance::Instance;
+use crate::journal_entries::wait_for_entry;
 use crate::machine::Machine;
+use crate::wait::SOON;
 
 /// The limits, what is too low for a service, and what it raises them to at least.
 const LOWERED: [(&str, u64, u64); 3] = [
@@ -11,6 +13,9 @@ const LOWERED: [(&str, u64, u64); 3] = [
     ("max_queued_events", 2_000, 327_679),
     ("max_user_instances", 100, 1_024),
 ];
+
+/// Lets the service find the limits as they are.
+const UNRAISED: &str = "[Service]\nReadWritePaths=\nReadOnlyPaths=/proc/sys/fs/inotify\n";
 
 pub fn low_limits_are_raised_at_the_start(machine: &Machine) {
     let _saved = Saved::of(machine);
@@ -45,7 +50,7 @@ pub fn higher_limits_stay(machine: &Machine) {
 pub fn it_goes_on_where_the_limits_cannot_be_raised(machine: &Machine) {
     let _saved = Saved::of(machine);
     let instance = Instance::prepare(machine, "unprivileged");
-    instance.drop_in("[Service]\nReadWritePaths=\nReadOnlyPaths=/proc/sys/fs/inotify\n");
+    instance.drop_in(UNRAISED);
     for (name, low, _) in LOWERED {
         set(machine, name, low);
     }
@@ -111,6 +116,27 @@ pub fn the_sandbox_is_rated_2_3_or_better(machine: &Machine) {
     ]);
     println!("{}", said.stdout.lines().last().unwrap_or_default());
     said.succeeded();
+}
+
+/// The kernel keeps a bounded number of events for a process that does not read them, then drops the rest.
+pub fn an_overflow_of_the_event_queue_is_told_and_loses_nothing(machine: &Machine) {
+    let _saved = Saved::of(machine);
+    let instance = Instance::prepare(machine, "overflowing");
+    instance.drop_in(UNRAISED);
+    set(machine, "max_queued_events", 100);
+    instance.systemctl("start").succeeded();
+    instance.grow("before", 20, 100);
+    instance.in_sync(SOON);
+    let pid = instance.main_pid().to_string();
+    machine.ok(["kill", "-STOP", &pid]);
+    instance.grow("many", 1_000, 10);
+    fs::remove_dir_all(instance.source("before")).expect("the source is writable here");
+    machine.ok(["kill", "-CONT", &pid]);
+    instance.in_sync(SOON);
+    wait_for_entry(machine, &["-u", &instance.unit(), "-g", "dropped events"]);
+    assert!(instance.property("Overflows").as_u64() >= Some(1));
+    // What was made unseen is watched.
+    instance.carries("many/later");
 }
 
 /// The limits of a moment. Dropped, they are in force again: they are those of the whole host, others work with them.

@@ -111,6 +111,7 @@ fn cases() -> Vec<(&'static str, Case)> {
             low_limits_are_raised_at_the_start,
             higher_limits_stay,
             it_goes_on_where_the_limits_cannot_be_raised,
+            an_overflow_of_the_event_queue_is_told_and_loses_nothing,
             nothing_but_its_own_directories_and_these_limits_can_be_written,
             the_sandbox_is_rated_2_3_or_better;
         faults:

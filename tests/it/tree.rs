@@ -94,6 +94,12 @@ impl Tree {
         self.nodes.len()
     }
 
+    /// The paths of another tree that this one has not.
+    pub fn lacks<'a>(&'a self, other: &'a Self) -> impl Iterator<Item = &'a Path> {
+        let missing = |path: &&PathBuf| !self.nodes.contains_key(*path);
+        other.nodes.keys().filter(missing).map(PathBuf::as_path)
+    }
+
     /// Whether some path of the tree has `name` as a component.
     pub fn has_name(&self, name: impl AsRef<OsStr>) -> bool {
         let name = name.as_ref();
