@@ -1,5 +1,6 @@
 //! The `sersync` program: arguments in, exit code out.
 
+use std::ffi::OsString;
 use std::process::ExitCode;
 
 use clap::Parser as _;
@@ -7,9 +8,10 @@ use clap::error::ErrorKind;
 use sersync::cli::{self, Cli, Command};
 
 fn main() -> ExitCode {
-    let mut words = std::env::args_os();
-    if cli::sersync2::is_called(words.next().as_deref()) {
-        return cli::sersync2::run(words);
+    let mut words = std::env::args_os().peekable();
+    let program = words.next().unwrap_or_default();
+    if cli::sersync2::is_called(&program, words.peek().map(OsString::as_os_str)) {
+        return cli::sersync2::run(&program, words);
     }
     let arguments = match Cli::try_parse() {
         Ok(arguments) => arguments,

@@ -32,16 +32,19 @@ usage: sersync2 [-r] [-d] [-n N] [-o FILE] [-m PLUGIN]
 
 This is the command line of sersync2, kept for scripts that use it. `sersync --help` shows all that there is now.";
 
-/// Whether the program was called by its old name.
+/// Whether the program was called by its old name, and not by the service that `-d` makes: that has the name, so that
+/// `killall sersync2` and `ps | grep sersync2` find it, and a command in front, which the original would pass over.
 #[must_use]
-pub fn is_called(program: Option<&OsStr>) -> bool {
-    let name = program.map(Path::new).and_then(Path::file_name);
-    name.is_some_and(|name| name == "sersync2")
+pub fn is_called(program: &OsStr, first_word: Option<&OsStr>) -> bool {
+    let name = Path::new(program).file_name();
+    let is_of_the_service =
+        first_word.is_some_and(|word| service::COMMANDS.iter().any(|command| word == *command));
+    name.is_some_and(|name| name == "sersync2") && !is_of_the_service
 }
 
-/// Does what the words after the program's name say.
+/// Does what the words after the program's name say. `program` is how it was called.
 #[must_use]
-pub fn run(words: impl IntoIterator<Item = OsString>) -> ExitCode {
+pub fn run(program: &OsStr, words: impl IntoIterator<Item = OsString>) -> ExitCode {
     let arguments = match parse(words) {
         Ok(Asked::Run(arguments)) => arguments,
         Ok(Asked::Help) => {
@@ -81,7 +84,7 @@ pub fn run(words: impl IntoIterator<Item = OsString>) -> ExitCode {
         return in_the_foreground(&arguments, config);
     }
     match check(&config, arguments.plugin) {
-        Ok(()) => service::start(&arguments, &config),
+        Ok(()) => service::start(program, &arguments, &config),
         Err(error) => {
             complain(&error.to_string());
             ExitCode::from(exit::CONFIG)
@@ -155,14 +158,27 @@ fn say_plainly(text: &str) {
 mod tests {
     use super::*;
 
+    fn is_called_by(program: &str, first_word: Option<&str>) -> bool {
+        is_called(OsStr::new(program), first_word.map(OsStr::new))
+    }
+
     #[test]
     fn it_is_known_by_the_last_part_of_its_name() {
         for name in ["sersync2", "./sersync2", "/usr/local/bin/sersync2"] {
-            assert!(is_called(Some(OsStr::new(name))), "{name}");
+            assert!(is_called_by(name, None), "{name}");
         }
         for name in ["sersync", "/opt/sersync2/sersync", "sersync2.old", ""] {
-            assert!(!is_called(Some(OsStr::new(name))), "{name}");
+            assert!(!is_called_by(name, None), "{name}");
         }
-        assert!(!is_called(None));
+    }
+
+    #[test]
+    fn what_its_service_runs_is_no_call_of_old() {
+        for word in ["run", "reload"] {
+            assert!(!is_called_by("/usr/bin/sersync2", Some(word)), "{word}");
+        }
+        for word in ["-rdo", "-d", "start", "run.xml", ""] {
+            assert!(is_called_by("/usr/bin/sersync2", Some(word)), "{word}");
+        }
     }
 }

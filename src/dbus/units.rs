@@ -1,10 +1,20 @@
 //! Transient services of systemd: started over the bus, without a unit file.
 
+use std::time::Duration;
+
 use futures_util::StreamExt as _;
+use tokio::time::{sleep, timeout};
 use zbus::proxy::CacheProperties;
 use zbus::{Connection, ObjectPath, OwnedObjectPath, Variant, connection, fdo};
 
 use super::{BusAddress, METHOD_TIMEOUT};
+
+/// How long a service may take to stop before it is killed, and as long again until what is left of it is.
+const STOP_SECONDS: u64 = 30;
+/// A stop that takes longer than twice that hangs.
+const STOPS_WITHIN: Duration = Duration::from_secs(3 * STOP_SECONDS);
+/// Between two looks at a service that is stopping. A look is three short questions.
+const BETWEEN_LOOKS: Duration = Duration::from_millis(100);
 
 /// A service that is one process, restarts by itself after a failure, and says by the notify protocol when it is ready.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -23,6 +33,15 @@ pub struct TransientService {
     pub command: Vec<String>,
     /// What has it read its configuration again.
     pub reload: Vec<String>,
+}
+
+/// A unit that is there.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct FoundUnit {
+    /// See [`TransientService::description`].
+    pub description: String,
+    /// It was told to end, and has not yet.
+    pub is_stopping: bool,
 }
 
 /// Why no service could be started.
@@ -111,11 +130,11 @@ impl Units {
         })
     }
 
-    /// The description of a unit that runs, or is about to.
+    /// A unit that runs, is about to, or is not yet stopped.
     ///
     /// # Errors
     /// The service manager cannot be asked.
-    pub async fn running(&self, unit: &str) -> Result<Option<String>, UnitError> {
+    pub async fn find(&self, unit: &str) -> Result<Option<FoundUnit>, UnitError> {
         let path = match self.manager.get_unit(unit).await {
             Ok(path) => path,
             Err(error) if is_named(&error, "NoSuchUnit") => return Ok(None),
@@ -126,10 +145,36 @@ impl Units {
             .cache_properties(CacheProperties::No)
             .build()
             .await?;
-        if matches!(unit.active_state().await?.as_str(), "inactive" | "failed") {
-            return Ok(None);
-        }
-        Ok(Some(unit.description().await?))
+        let is_stopping = match unit.active_state().await?.as_str() {
+            "inactive" | "failed" => return Ok(None),
+            state => state == "deactivating",
+        };
+        Ok(Some(FoundUnit {
+            description: unit.description().await?,
+            is_stopping,
+        }))
+    }
+
+    /// Waits until a unit that is stopping has stopped, and gives what is there then: one that failed may be about to
+    /// start again.
+    ///
+    /// # Errors
+    /// The service manager cannot be asked, or it takes longer than systemd has patience.
+    pub async fn wait_for_stop(&self, unit: &str) -> Result<Option<FoundUnit>, UnitError> {
+        let stopped = async {
+            loop {
+                match self.find(unit).await? {
+                    Some(found) if found.is_stopping => sleep(BETWEEN_LOOKS).await,
+                    found => return Ok(found),
+                }
+            }
+        };
+        timeout(STOPS_WITHIN, stopped).await.unwrap_or_else(|_| {
+            let seconds = STOPS_WITHIN.as_secs();
+            Err(UnitError::Failed(format!(
+                "the one before it is still stopping after {seconds} seconds"
+            )))
+        })
     }
 
     /// Starts a service and waits until it is ready.
@@ -188,7 +233,7 @@ impl TransientService {
             ("RestartUSec", SECOND.into()),
             ("RestartPreventExitStatus", Variant::new(no_restart)),
             ("TimeoutStartUSec", (90 * SECOND).into()),
-            ("TimeoutStopUSec", (30 * SECOND).into()),
+            ("TimeoutStopUSec", (STOP_SECONDS * SECOND).into()),
             ("WatchdogUSec", (60 * SECOND).into()),
             ("KillMode", "mixed".into()),
             ("OOMPolicy", "continue".into()),

@@ -106,7 +106,8 @@ fn cases() -> Vec<(&'static str, Case)> {
             the_log_level_can_be_changed_while_it_runs;
         oldface:
             d_leaves_a_running_service_that_systemctl_and_busctl_know,
-            a_service_of_the_old_program_is_restarted_after_a_crash_and_gone_after_a_stop;
+            a_service_of_the_old_program_is_restarted_after_a_crash_and_gone_after_a_stop,
+            an_init_script_of_old_starts_restarts_and_stops_it;
         limits:
             low_limits_are_raised_at_the_start,
             higher_limits_stay,

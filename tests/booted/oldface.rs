@@ -1,8 +1,25 @@
 //! `sersync2 -d`: a transient service.
 
+use std::fs;
+use std::time::Duration;
+
 use crate::instance::Instance;
 use crate::machine::Machine;
-use crate::wait::{SOON, wait_until};
+use crate::wait::{SOON, stays, wait_until};
+
+/// A service that failed is started again after a second.
+const AFTER_A_RESTART: Duration = Duration::from_secs(3);
+
+/// A script as old machines have it in `/etc/init.d`. It must not be called `sersync2` itself: it would kill itself.
+const INIT_SCRIPT: &str = "\
+start() { sersync2 -rdo FILE; }
+stop() { if command -v killall >/dev/null; then killall sersync2; else pkill -x sersync2; fi; }
+case $1 in
+    start) start ;;
+    stop) stop ;;
+    restart) stop; start ;;
+esac
+";
 
 /// The old program, for the configuration of an instance; the unit it has made.
 fn start(instance: &Instance<'_>) -> String {
@@ -77,4 +94,43 @@ pub fn a_service_of_the_old_program_is_restarted_after_a_crash_and_gone_after_a_
     assert_eq!(shows(machine, &unit, "LoadState"), "not-found");
     start(&instance);
     machine.ok(["systemctl", "stop", &unit]);
+}
+
+pub fn an_init_script_of_old_starts_restarts_and_stops_it(machine: &Machine) {
+    let instance = Instance::prepare(machine, "oldinit");
+    let unit = format!("sersync2-{}.service", instance.name());
+    machine.write(
+        "/root/oldinit",
+        &INIT_SCRIPT.replace("FILE", &instance.file()),
+    );
+    let script = |verb: &str| machine.ok(["sh", "/root/oldinit", verb]);
+    let said = script("start");
+    assert!(said.contains("has been started"), "{said}");
+    instance.in_sync(SOON);
+    let before = shows(machine, &unit, "MainPID");
+    let told = |name: &str| machine.ok(["cat", &format!("/proc/{before}/{name}")]);
+    assert_eq!(told("comm"), "sersync2\n");
+    let line = told("cmdline");
+    assert!(line.contains("sersync2\0run\0"), "{line:?}");
+
+    // What has changed in the file is in force after a restart.
+    let file = machine.path(instance.file());
+    let xml = fs::read_to_string(&file).expect("it was written");
+    let filter = r#"<filter start="true"><exclude expression="(.*)\.log"/></filter>"#;
+    let xml = xml.replace("<inotify>", &format!("{filter}\n  <inotify>"));
+    fs::write(&file, xml).expect("the machine has room");
+    let said = script("restart");
+    assert!(said.contains("has been started"), "{said}");
+    assert_ne!(shows(machine, &unit, "MainPID"), before);
+    instance.write("x.log", "not sent\n");
+    instance.carries_beside("new", "x.log");
+    assert!(!instance.replica("x.log").exists());
+
+    script("stop");
+    wait_until(SOON, "it has stopped", || {
+        shows(machine, &unit, "LoadState") == "not-found"
+    });
+    stays(AFTER_A_RESTART, "it does not come back", || {
+        shows(machine, &unit, "ActiveState") == "inactive"
+    });
 }

@@ -1,18 +1,21 @@
 //! `sersync2 -d` on a machine with systemd: a stand-in for the service manager on a private bus says what it is asked
 //! for. The machine is made to look as if systemd ran it, in a mount namespace, which is for root alone.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, VecDeque};
 use std::fs;
 use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
+use std::process::Stdio;
 use std::sync::{Arc, Mutex};
 
+use rustix::process::{Pid, Signal, kill_process};
 use tempfile::TempDir;
 use tokio::process::Command;
+use tokio::time::{Instant, timeout};
 use zbus::object_server::SignalEmitter;
 use zbus::{Connection, ObjectPath, OwnedObjectPath, OwnedVariant, interface};
 
-use crate::harness::{Bus, Ended, program};
+use crate::harness::{Bus, DEADLINE, Ended, program};
 
 const MANAGER: &str = "/org/freedesktop/systemd1";
 
@@ -53,11 +56,16 @@ enum Refusal {
 /// The stand-in: every service is ready at once, or fails.
 struct Manager {
     asked: Arc<Mutex<Vec<Asked>>>,
+    states: States,
     result: &'static str,
 }
 
+/// What the next looks at a unit find: the last one is found from then on, and where there is none, `active`.
+type States = Arc<Mutex<VecDeque<&'static str>>>;
+
 struct Unit {
     description: String,
+    states: States,
 }
 
 fn object_of(index: usize) -> OwnedObjectPath {
@@ -96,6 +104,7 @@ impl Manager {
         let description = properties["Description"].to_string();
         let unit = Unit {
             description: description.trim_matches('"').to_owned(),
+            states: Arc::clone(&self.states),
         };
         let at = {
             let mut asked = self.asked.lock().expect("nobody panicked");
@@ -128,9 +137,13 @@ impl Manager {
 #[interface(name = "org.freedesktop.systemd1.Unit")]
 impl Unit {
     #[zbus(property)]
-    #[expect(clippy::unused_self, reason = "it is a property of the bus")]
     fn active_state(&self) -> String {
-        "active".into()
+        let mut states = self.states.lock().expect("nobody panicked");
+        let now = states.front().copied().unwrap_or("active");
+        if states.len() > 1 {
+            states.pop_front();
+        }
+        now.into()
     }
 
     #[zbus(property)]
@@ -143,6 +156,7 @@ impl Unit {
 struct Stage {
     bus: Bus,
     asked: Arc<Mutex<Vec<Asked>>>,
+    states: States,
     _manager: Connection,
     dir: TempDir,
 }
@@ -151,8 +165,10 @@ impl Stage {
     async fn new(result: &'static str) -> Self {
         let bus = Bus::start().await;
         let asked = Arc::default();
+        let states = States::default();
         let manager = Manager {
             asked: Arc::clone(&asked),
+            states: Arc::clone(&states),
             result,
         };
         let manager = zbus::connection::Builder::address(bus.address().as_str())
@@ -166,6 +182,7 @@ impl Stage {
         Self {
             bus,
             asked,
+            states,
             _manager: manager,
             dir,
         }
@@ -183,16 +200,29 @@ impl Stage {
 
     /// The old program in this directory, on a machine that systemd runs.
     async fn sersync2(&self, directory: &Path, arguments: &[&str]) -> Ended {
+        let mut command = self.on_a_machine_with_systemd();
+        command
+            .arg(self.dir.path().join("sersync2"))
+            .args(arguments);
+        command.current_dir(directory);
+        Ended::of(command).await
+    }
+
+    /// What runs the words that are added to it on a machine that systemd runs.
+    fn on_a_machine_with_systemd(&self) -> Command {
         let mut command = Command::new("unshare");
         command.args(["--mount", "--", "sh", "-c"]);
         command
             .arg(r#"mount -t tmpfs tmpfs /run && mkdir -p /run/systemd/system && exec "$0" "$@""#);
-        command
-            .arg(self.dir.path().join("sersync2"))
-            .args(arguments);
-        command.current_dir(directory).kill_on_drop(true);
+        command.kill_on_drop(true);
         command.env("DBUS_SYSTEM_BUS_ADDRESS", self.bus.address());
-        Ended::of(command).await
+        command
+    }
+
+    /// See [`States`].
+    fn finds(&self, states: &[&'static str]) {
+        let mut next = self.states.lock().expect("nobody panicked");
+        *next = states.iter().copied().collect();
     }
 
     fn asked(&self) -> Vec<Asked> {
@@ -231,7 +261,7 @@ async fn the_configuration_becomes_a_transient_service_that_says_how_to_follow_i
         (&*unit.unit, &*unit.mode),
         ("sersync2-confxml.service", "fail")
     );
-    let program = fs::canonicalize(env!("CARGO_BIN_EXE_sersync")).expect("it was built");
+    let program = stage.dir.path().join("sersync2");
     let config = config.to_str().expect("text").replace('$', "$$");
     assert_eq!(
         unit.words("ExecStart"),
@@ -288,6 +318,12 @@ async fn what_runs_already_is_left_alone_and_another_file_of_that_name_gets_its_
     ]));
     let again = start(&one, &["-rd"]).await;
     assert!(again.contains("running already"), "{again}");
+    for how in [
+        "systemctl reload sersync2-confxml.service",
+        "systemctl restart sersync2-confxml.service",
+    ] {
+        assert!(again.contains(how), "{again}");
+    }
     assert_eq!(stage.asked().len(), 1);
     let other = start(&two, &["-d"]).await;
     assert!(other.contains("sersync2-confxml_2.service"), "{other}");
@@ -297,6 +333,102 @@ async fn what_runs_already_is_left_alone_and_another_file_of_that_name_gets_its_
         "{again}"
     );
     assert_eq!(stage.asked().len(), 2);
+}
+
+#[tokio::test]
+async fn what_the_service_runs_is_called_sersync2_and_ends_well_by_a_killall() {
+    if !is_root() {
+        return;
+    }
+    let stage = Stage::new("done").await;
+    let config = stage.config("one");
+    let directory = config.parent().expect("a directory");
+    stage.sersync2(directory, &["-d"]).await.answer();
+    let words = stage.asked()[0].words("ExecStart");
+    let mut child = Command::new(&words[0])
+        .args(&words[1..])
+        .env("DBUS_SYSTEM_BUS_ADDRESS", stage.bus.address())
+        .env("STATE_DIRECTORY", stage.dir.path())
+        .stdin(Stdio::null())
+        .kill_on_drop(true)
+        .spawn()
+        .expect("it is there");
+    let pid = child.id().expect("it was not waited for");
+    let called = format!("/proc/{pid}/comm");
+    let start = Instant::now();
+    while stage.bus.sersync("status confxml").await.code != 0 {
+        assert!(start.elapsed() < DEADLINE, "it is not on the bus");
+    }
+    assert_eq!(fs::read_to_string(called).expect("it runs"), "sersync2\n");
+    // `killall sersync2` finds it by that name.
+    let pid = Pid::from_raw(i32::try_from(pid).expect("a pid")).expect("a pid");
+    kill_process(pid, Signal::TERM).expect("it runs");
+    let status = timeout(DEADLINE, child.wait()).await.expect("in time");
+    assert_eq!(status.expect("our child").code(), Some(0));
+}
+
+#[tokio::test]
+async fn the_name_by_which_the_path_has_it_found_is_looked_up_there() {
+    if !is_root() {
+        return;
+    }
+    let stage = Stage::new("done").await;
+    let config = stage.config("one");
+    let bin = stage.dir.path().join("bin");
+    fs::create_dir(&bin).expect("our directory");
+    // Another of that name comes first, and is not the one that runs.
+    symlink("/bin/true", bin.join("sersync2")).expect("our directory");
+    let path = format!("{}:{}", bin.display(), stage.dir.path().display());
+    let mut command = stage.on_a_machine_with_systemd();
+    command.args(["bash", "-c", r#"PATH=$0; exec -a sersync2 "$@""#]);
+    command.arg(path).arg(stage.dir.path().join("sersync2"));
+    command.arg("-do").arg(&config);
+    Ended::of(command).await.answer();
+    let program = stage.dir.path().join("sersync2");
+    assert_eq!(
+        stage.asked()[0].words("ExecStart")[0],
+        program.to_str().expect("text")
+    );
+}
+
+#[tokio::test]
+async fn a_service_that_is_stopping_is_waited_for_and_started_anew() {
+    if !is_root() {
+        return;
+    }
+    let stage = Stage::new("done").await;
+    let config = stage.config("one");
+    let directory = config.parent().expect("a directory");
+    stage.sersync2(directory, &["-d"]).await.answer();
+    stage.finds(&["deactivating", "deactivating", "deactivating", "inactive"]);
+    let said = stage.sersync2(directory, &["-rd"]).await.answer();
+    assert!(said.contains("is stopping"), "{said}");
+    assert!(said.contains("has been started"), "{said}");
+    let asked = stage.asked();
+    assert_eq!(asked.len(), 2);
+    assert_eq!(asked[1].unit, "sersync2-confxml.service");
+    assert!(asked[1].words("ExecStart").contains(&"yes".to_owned()));
+}
+
+#[tokio::test]
+async fn a_service_that_was_told_to_end_and_has_not_said_so_yet_is_started_anew() {
+    if !is_root() {
+        return;
+    }
+    let stage = Stage::new("done").await;
+    let config = stage.config("one");
+    let directory = config.parent().expect("a directory");
+    stage.sersync2(directory, &["-d"]).await.answer();
+    for states in [
+        &["active", "deactivating", "inactive"][..],
+        &["active", "inactive"],
+    ] {
+        let before = stage.asked().len();
+        stage.finds(states);
+        let said = stage.sersync2(directory, &["-d"]).await.answer();
+        assert!(said.contains("has been started"), "{said}");
+        assert_eq!(stage.asked().len(), before + 1);
+    }
 }
 
 #[tokio::test]
