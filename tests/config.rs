@@ -7,6 +7,7 @@
 use std::ffi::OsStr;
 use std::fmt::Write as _;
 use std::fs;
+use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
@@ -369,6 +370,115 @@ fn check_names_the_pattern_and_the_line_of_a_file_of_patterns() {
     fs::remove_file(at("patterns")).expect("a file");
     let error = Config::load(&at("f.xml")).expect_err("no file").to_string();
     assert!(error.contains("failed to read"), "{error}");
+}
+
+#[test]
+fn check_answers_for_every_source_that_holds_a_path() {
+    let directory = tempfile::tempdir().expect("a temporary directory");
+    let file = directory.path().join("f.xml");
+    let sources = r#"<head><filter start="true"><exclude pattern="/x"/></filter><sersync>
+        <localpath watch="/data"><remote ip="a" name="m"/></localpath>
+        <localpath watch="/data/www"><remote ip="b" name="m"/></localpath></sersync></head>"#;
+    fs::write(&file, sources).expect("a file");
+    for (path, lines, code) in [
+        ("/data/y", &["/data/y is mirrored to a::m"][..], 0),
+        (
+            "/data/www/y",
+            &[
+                "/data/www/y is mirrored to a::m",
+                "/data/www/y is mirrored to b::m",
+            ],
+            0,
+        ),
+        (
+            "/data/www/x",
+            &[
+                "/data/www/x is mirrored to a::m",
+                "/data/www/x is not mirrored from /data/www: the pattern `/x` at f.xml:1:37 excludes it",
+            ],
+            0,
+        ),
+        (
+            "/data/x",
+            &["/data/x is not mirrored: the pattern `/x` at f.xml:1:37 excludes it"],
+            1,
+        ),
+    ] {
+        assert_eq!(said_of(path, &file), (lines.join("\n") + "\n", code));
+    }
+    let xml = sources.replace(r#"pattern="/x""#, r#"pattern="z""#);
+    fs::write(&file, xml).expect("a file");
+    let (said, code) = said_of("/data/www/z", &file);
+    assert_eq!((said.lines().count(), code), (2, 1), "{said}");
+    for source in ["/data", "/data/www"] {
+        let words = format!("is not mirrored from {source}: ");
+        assert!(said.contains(&words), "{said}");
+    }
+}
+
+#[test]
+fn check_says_that_nothing_is_mirrored_through_a_link_unless_the_params_follow_it() {
+    let directory = tempfile::tempdir().expect("a temporary directory");
+    let at = |name: &str| directory.path().join(name);
+    let source = at("source").display().to_string();
+    fs::create_dir_all(at("source/real")).expect("our directory");
+    fs::create_dir(at("elsewhere")).expect("our directory");
+    fs::write(at("elsewhere/x"), "x").expect("our directory");
+    symlink("../elsewhere", at("source/link")).expect("our directory");
+    symlink("/nowhere", at("source/real/broken")).expect("our directory");
+    let xml = format!(
+        r#"<head><sersync><localpath watch="{source}"><remote ip="h" name="m"/>
+        <remote ip="h" name="n" params="-aL"/></localpath></sersync></head>"#
+    );
+    fs::write(at("f.xml"), xml).expect("a file");
+    // What is said is compared without the directory of the file.
+    for (path, link) in [
+        ("link/x", "link"),
+        ("link/deep/not/there", "link"),
+        ("real/broken/x", "real/broken"),
+    ] {
+        let expected = format!(
+            "source/{path} is not mirrored to h::m: source/{link} is a symbolic link, and none is followed\n\
+             source/{path} is mirrored to h::n\n"
+        );
+        let said = said_of(&format!("{source}/{path}"), &at("f.xml"));
+        assert_eq!(said, (expected, 0));
+    }
+    // A link itself is an entry like others.
+    for path in ["link", "real/broken", "real/x"] {
+        let expected =
+            format!("source/{path} is mirrored to h::m\nsource/{path} is mirrored to h::n\n");
+        let said = said_of(&format!("{source}/{path}"), &at("f.xml"));
+        assert_eq!(said, (expected, 0));
+    }
+    let xml = fs::read_to_string(at("f.xml")).expect("a file");
+    fs::write(at("f.xml"), xml.replace("-aL", "-a")).expect("a file");
+    let (said, code) = said_of(&format!("{source}/link/x"), &at("f.xml"));
+    assert_eq!(code, 1, "{said}");
+}
+
+#[test]
+fn check_says_that_the_name_of_the_backup_directory_is_not_mirrored() {
+    let directory = tempfile::tempdir().expect("a temporary directory");
+    let file = directory.path().join("f.xml");
+    for (dir, is_mirrored) in [(".replaced", false), ("/kept", true)] {
+        let xml = format!(
+            r#"<head><sersync><localpath watch="/data"><remote path="/copy"/></localpath>
+            <rsync><backup start="true" dir="{dir}"/></rsync></sersync></head>"#
+        );
+        fs::write(&file, xml).expect("a file");
+        for path in ["/data/.replaced", "/data/.replaced/x/y"] {
+            let expected = if is_mirrored {
+                (format!("{path} is mirrored to /copy\n"), 0)
+            } else {
+                let reason = "/data/.replaced has the name of its backup directory";
+                (format!("{path} is not mirrored to /copy: {reason}\n"), 1)
+            };
+            assert_eq!(said_of(path, &file), expected);
+        }
+        let (said, code) = said_of("/data/x/.replaced", &file);
+        assert_eq!(code, 0, "{said}");
+    }
 }
 
 #[test]

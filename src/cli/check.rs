@@ -5,11 +5,10 @@ use std::io::{self, Write};
 use std::os::unix::ffi::OsStrExt as _;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
-use std::sync::Arc;
 
 use super::exit;
-use crate::config::{Config, FilterConfig, MirrorConfig, RemoteConfig, RulePlace, Target};
-use crate::filter::{Filter, Kind};
+use crate::config::{Backup, Config, FilterConfig, MirrorConfig, RemoteConfig, RulePlace, Target};
+use crate::filter::Kind;
 use crate::path::{RelPath, escaped};
 
 pub mod plan;
@@ -29,74 +28,115 @@ pub fn run(file: &Path) -> ExitCode {
     })
 }
 
-/// Says whether `path` is mirrored: to which targets, or by which rule it is not. Exit status 0, 1 or 78.
+/// Says whether `path` is mirrored: to which targets, or by which rule it is not. It may be in several sources, one
+/// within the other, and each mirrors it by itself. Exit status 0 if one does, 1 or 78.
 #[must_use]
 pub fn path(file: &Path, path: &Path) -> ExitCode {
     show(file, false, |config, out| {
         let absolute: PathBuf = std::path::absolute(path)?.components().collect();
-        let shown = escaped(absolute.as_os_str().as_bytes()).to_string();
-        let found = config.mirrors.iter().find_map(|mirror| {
+        let shown = shown(&absolute);
+        let holding = config.mirrors.iter().filter_map(|mirror| {
             let below = absolute.strip_prefix(&mirror.source).ok()?;
             Some((mirror, RelPath::of(below)?))
         });
-        let Some((mirror, below)) = found else {
+        let holding: Vec<_> = holding.collect();
+        if holding.is_empty() {
             writeln!(out, "{shown} is not mirrored: it is in no source")?;
-            return Ok(ExitCode::from(exit::FAILED));
-        };
-        let kind = kind_of(&absolute, path);
-        if let Some(filter) = &config.filter
-            && let Some(excluded) = filter.compiled.reason(&below, kind)
-        {
-            let rule = rule(file, filter, excluded.rule);
-            let entry = mirror.source.join(excluded.entry.as_path());
-            if excluded.entry == below {
-                writeln!(out, "{shown} is not mirrored: {rule} excludes it")?;
-            } else {
-                let entry = escaped(entry.as_os_str().as_bytes()).to_string();
-                writeln!(out, "{shown} is not mirrored: {rule} excludes {entry}")?;
-            }
-            return Ok(ExitCode::from(exit::FAILED));
         }
-        mirrored(mirror, &shown, (&below, kind), out)
+        let kind = kind_of(&absolute, path);
+        let mut is_mirrored = false;
+        for (mirror, below) in &holding {
+            if let Some(filter) = &config.filter
+                && let Some(excluded) = filter.compiled.reason(below, kind)
+            {
+                let rule = rule(file, filter, excluded.rule);
+                // Which source it is about is plain where there is one.
+                let from = match holding.len() {
+                    1 => String::new(),
+                    _ => format!(" from {}", mirror.display_source()),
+                };
+                let entry = if excluded.entry == *below {
+                    "it".into()
+                } else {
+                    self::shown(&mirror.source.join(excluded.entry.as_path()))
+                };
+                writeln!(
+                    out,
+                    "{shown} is not mirrored{from}: {rule} excludes {entry}"
+                )?;
+                continue;
+            }
+            let link = link_on_the_way(&mirror.source, &absolute);
+            is_mirrored |= mirrored(mirror, &shown, (below, kind), link, out)?;
+        }
+        Ok(if is_mirrored {
+            ExitCode::SUCCESS
+        } else {
+            ExitCode::from(exit::FAILED)
+        })
     })
 }
 
-/// To which targets it goes.
+fn shown(path: &Path) -> String {
+    escaped(path.as_os_str().as_bytes()).to_string()
+}
+
+/// To which targets it goes, if to any.
 fn mirrored(
     mirror: &MirrorConfig,
     shown: &str,
     (below, kind): (&RelPath, Kind),
+    link: Option<&Path>,
     out: &mut dyn Write,
-) -> io::Result<ExitCode> {
-    let mut goes_nowhere = !mirror.remotes.is_empty();
-    for RemoteConfig { target, params, .. } in &mirror.remotes {
-        let rules = params.rules();
-        let reason = |rules: &Arc<Filter>| {
-            let excluded = rules.reason(below, kind)?;
-            Some((rules.rule(excluded.rule)?.to_string(), excluded.entry))
-        };
-        if let Some((rule, entry)) = rules.and_then(reason) {
-            let entry = mirror.source.join(entry.as_path());
-            let entry = escaped(entry.as_os_str().as_bytes()).to_string();
-            writeln!(
-                out,
-                "{shown} is not mirrored to {target}: {rule} in its `params` excludes {entry}"
-            )?;
+) -> io::Result<bool> {
+    // Plugins alone are told of it.
+    let mut goes_somewhere = mirror.remotes.is_empty();
+    for remote in &mirror.remotes {
+        let RemoteConfig { target, params, .. } = remote;
+        if let Some(reason) = kept_back(mirror, remote, (below, kind), link) {
+            writeln!(out, "{shown} is not mirrored to {target}: {reason}")?;
             continue;
         }
-        goes_nowhere = false;
-        let unless = if params.filtered() && rules.is_none() {
+        goes_somewhere = true;
+        let unless = if params.filtered() && params.rules().is_none() {
             ", unless a filter option in its `params` excludes it"
         } else {
             ""
         };
         writeln!(out, "{shown} is mirrored to {target}{unless}")?;
     }
-    Ok(if goes_nowhere {
-        ExitCode::from(exit::FAILED)
-    } else {
-        ExitCode::SUCCESS
-    })
+    Ok(goes_somewhere)
+}
+
+/// Why something that no rule of the file excludes does not go to a remote.
+fn kept_back(
+    mirror: &MirrorConfig,
+    RemoteConfig { params, backup, .. }: &RemoteConfig,
+    (below, kind): (&RelPath, Kind),
+    link: Option<&Path>,
+) -> Option<String> {
+    if let Some(link) = link.filter(|_| !params.follows_links()) {
+        let link = shown(link);
+        return Some(format!("{link} is a symbolic link, and none is followed"));
+    }
+    if let Some(dir) = backup.as_ref().and_then(Backup::inside)
+        && below.is_within(dir)
+    {
+        let dir = shown(&mirror.source.join(dir.as_path()));
+        return Some(format!("{dir} has the name of its backup directory"));
+    }
+    let rules = params.rules()?;
+    let excluded = rules.reason(below, kind)?;
+    let rule = rules.rule(excluded.rule)?;
+    let entry = shown(&mirror.source.join(excluded.entry.as_path()));
+    Some(format!("{rule} in its `params` excludes {entry}"))
+}
+
+/// The first symbolic link between a source and a path in it: what is behind that is not in the source.
+fn link_on_the_way<'p>(source: &Path, path: &'p Path) -> Option<&'p Path> {
+    let above = path.ancestors().skip(1);
+    let between = above.take_while(|dir| *dir != source && dir.starts_with(source));
+    between.filter(|dir| dir.is_symlink()).last()
 }
 
 /// What stands there; for what does not exist, what the slash behind it says.
