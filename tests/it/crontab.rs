@@ -12,7 +12,8 @@ use crate::harness::{Mirror, SOON, stays, wait_until};
 
 /// Some pushes by [`EVERY_SECOND`].
 const SOME_PUSHES: Duration = Duration::from_secs(4);
-const EVERY_SECOND: &str = r#"<crontab start="true" calendar="*:*:*"/>"#;
+/// A full push each second.
+pub const EVERY_SECOND: &str = r#"<crontab start="true" calendar="*:*:*"/>"#;
 /// With files that these pushes leave alone: by name, and by a place in the source.
 const FILTERED: &str = r#"<crontab start="true" calendar="*:*:*"><crontabfilter start="true">
     <exclude expression="*.php"/><exclude expression="/cache"/></crontabfilter></crontab>"#;
@@ -93,6 +94,37 @@ fn nothing_is_pushed_while_paused() -> io::Result<()> {
     });
     assert_eq!(bus.ask(&["resume"])?.code, 0);
     wait_until(SOON, "the push that waited removes it", || !stray.exists());
+    mirror.finish()
+}
+
+/// The original made no such push at all then.
+#[test]
+fn with_a_filter_and_no_crontabfilter_the_pushes_obey_the_filter() -> io::Result<()> {
+    let mirror = with_crontab_and_filter(EVERY_SECOND, &[r"(.*)\.tmp", "(.*)hidden/"])?;
+    wait_for_rest(&mirror);
+    let at_the_source = ["here.tmp", "d/hidden/here"].map(|name| mirror.source(name));
+    let at_the_replica = ["there.tmp", "d/hidden/there"].map(|name| mirror.replica(name));
+    fs::create_dir(mirror.source("d/hidden"))?;
+    fs::create_dir(mirror.replica("d/hidden"))?;
+    for file in at_the_source.iter().chain(&at_the_replica) {
+        fs::write(file, "excluded\n")?;
+    }
+    fs::remove_file(mirror.replica("d/cache/a"))?;
+    fs::write(mirror.replica("stray"), "made there\n")?;
+    wait_until(SOON, "what is not excluded is mended", || {
+        mirror.replica("d/cache/a").exists() && !mirror.replica("stray").exists()
+    });
+    let is_left_alone = || {
+        at_the_replica.iter().all(|file| file.exists())
+            && !mirror.replica("here.tmp").exists()
+            && !mirror.replica("d/hidden/here").exists()
+    };
+    stays(SOME_PUSHES, "what is excluded stays", is_left_alone);
+    for tree in ["source", "replica"].map(|name| mirror.at(name)) {
+        fs::remove_dir_all(tree.join("d/hidden"))?;
+    }
+    fs::remove_file(mirror.source("here.tmp"))?;
+    fs::remove_file(mirror.replica("there.tmp"))?;
     mirror.finish()
 }
 

@@ -7,6 +7,7 @@ use std::os::unix::fs::symlink;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
+use crate::crontab::EVERY_SECOND;
 use crate::generator::Generator;
 use crate::harness::{AFTER_BACK_OFF, Mirror, SOON, grow, pause, stays, wait_until};
 use crate::tree::Tree;
@@ -338,11 +339,13 @@ fn is_excluded_at_random(path: &Path, is_directory: bool) -> bool {
 fn random_operations_end_as_the_rule_says(
     seed: u64,
     params: &str,
+    more: &str,
     meanwhile: fn(&mut Mirror) -> io::Result<()>,
 ) -> io::Result<()> {
     let mut mirror = Mirror::prepare()?;
     mirror.config.excludes = vec!["(.*)0", "(.*)1/"];
     params.clone_into(&mut mirror.config.params);
+    more.clone_into(&mut mirror.config.more);
     fs::create_dir_all(mirror.replica("theirs1/deep"))?;
     fs::write(mirror.replica("theirs1/deep/x"), "of the receiver")?;
     fs::write(mirror.replica("theirs0"), "of the receiver")?;
@@ -395,12 +398,12 @@ fn random_operations_end_as_the_rule_says(
 
 #[test]
 fn random_operations_with_a_filter_end_as_the_rule_says() -> io::Result<()> {
-    random_operations_end_as_the_rule_says(21, "-a", |_| Ok(()))
+    random_operations_end_as_the_rule_says(21, "-a", "", |_| Ok(()))
 }
 
 #[test]
 fn random_operations_with_a_filter_and_restarts_end_as_the_rule_says() -> io::Result<()> {
-    random_operations_end_as_the_rule_says(22, "-artuz", |mirror| {
+    random_operations_end_as_the_rule_says(22, "-artuz", "", |mirror| {
         mirror.stop();
         mirror.run()
     })
@@ -408,9 +411,18 @@ fn random_operations_with_a_filter_and_restarts_end_as_the_rule_says() -> io::Re
 
 #[test]
 fn random_operations_with_a_filter_and_crashes_end_as_the_rule_says() -> io::Result<()> {
-    random_operations_end_as_the_rule_says(23, "-aH", |mirror| {
+    random_operations_end_as_the_rule_says(23, "-aH", "", |mirror| {
         mirror.kill();
         mirror.run()
+    })
+}
+
+#[test]
+fn random_operations_with_a_filter_and_full_pushes_by_the_clock_end_as_the_rule_says()
+-> io::Result<()> {
+    random_operations_end_as_the_rule_says(24, "-a", EVERY_SECOND, |mirror| {
+        assert!(mirror.sersync().is_running());
+        Ok(())
     })
 }
 
