@@ -27,6 +27,10 @@ struct OverSsh {
     filter: &'static str,
     /// Elements of `<rsync>`.
     guards: &'static str,
+    /// Attributes of the remote, beside its `name`.
+    remote: String,
+    /// `options` of `<ssh>`.
+    options: &'static str,
     temp: TempDir,
 }
 
@@ -52,6 +56,8 @@ impl OverSsh {
             seconds: 100,
             filter: "",
             guards: "",
+            remote: r#"ip="127.0.0.1""#.into(),
+            options: "",
             temp,
         }))
     }
@@ -77,19 +83,21 @@ impl OverSsh {
         xml.push_str("<inotify><attrib start=\"true\"/></inotify>\n<sersync>\n");
         writeln!(
             xml,
-            "<localpath watch=\"{}\"><remote ip=\"127.0.0.1\" name=\"{}\"/></localpath>",
+            "<localpath watch=\"{}\"><remote {} name=\"{}\"/></localpath>",
             escaped(&self.at("source")),
+            self.remote,
             escaped(&self.replica),
         )
         .expect("a String takes everything");
         writeln!(
             xml,
             "<rsync><commonParams params=\"-a\"/><userDefinedPort start=\"true\" port=\"{}\"/>\
-             <timeout start=\"true\" time=\"{}\"/><ssh start=\"true\" identity=\"{}\" knownHosts=\"{}\"/>{}</rsync>",
+             <timeout start=\"true\" time=\"{}\"/><ssh start=\"true\" identity=\"{}\" knownHosts=\"{}\" options=\"{}\"/>{}</rsync>",
             self.sshd.port(),
             self.seconds,
             escaped(&self.sshd.identity()),
             escaped(&self.sshd.known_hosts()),
+            self.options,
             self.guards,
         )
         .expect("a String takes everything");
@@ -313,6 +321,47 @@ fn the_command_line_takes_a_target_over_ssh_and_sshs_own_configuration_counts() 
         left, 0,
         "the directory of the sockets is gone, and so is all else"
     );
+    Ok(())
+}
+
+/// The name of whom the tests run as, as the system knows it.
+fn name_of_the_user() -> io::Result<String> {
+    let said = std::process::Command::new("id").arg("-un").output()?;
+    assert!(said.status.success(), "{said:?}");
+    Ok(String::from_utf8_lossy(&said.stdout).trim_end().to_owned())
+}
+
+#[test]
+fn it_logs_in_as_the_user_and_with_the_options_of_the_configuration() -> io::Result<()> {
+    let Some(mut over) = OverSsh::prepare()? else {
+        return Ok(());
+    };
+    // The receiver's key is known by another name alone.
+    over.sshd.make_known_as("the-receiver")?;
+    over.options = "HostKeyAlias=the-receiver ConnectTimeout=10";
+    for (remote, name) in [
+        (r#"ip="nobody-here@127.0.0.1""#, "nobody-here"),
+        (r#"ip="127.0.0.1" users="nobody-else""#, "nobody-else"),
+    ] {
+        over.remote = remote.into();
+        over.run()?;
+        let asked_for = format!("Invalid user {name} from");
+        wait_until(SOON, "it asks to be let in by that name", || {
+            over.sshd.log().contains(&asked_for)
+        });
+        over.sersync()
+            .wait_for_problem(&["Permission denied (publickey)"]);
+        over.sersync.take().expect("sersync runs").stop();
+    }
+    let user = name_of_the_user()?;
+    over.remote = format!(r#"ip="127.0.0.1" users="{user}""#);
+    over.run()?;
+    over.in_sync();
+    fs::write(over.source("file"), "content")?;
+    over.in_sync();
+    let let_in = format!("Accepted publickey for {user} from");
+    assert!(over.sshd.log().contains(&let_in), "{}", over.sshd.log());
+    over.finish();
     Ok(())
 }
 

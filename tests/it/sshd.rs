@@ -119,6 +119,12 @@ impl Sshd {
         )
     }
 
+    /// Has the client know the host's key by this name and no other, see `HostKeyAlias` in ssh_config(5).
+    pub fn make_known_as(&self, alias: &str) -> io::Result<()> {
+        let key = fs::read_to_string(self.at("host key.pub"))?;
+        fs::write(self.known_hosts(), format!("{alias} {key}"))
+    }
+
     /// How often somebody has logged in.
     pub fn log_ins(&self) -> usize {
         let accepted = |line: &&str| line.starts_with("Accepted publickey for ");
