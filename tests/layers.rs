@@ -1,4 +1,4 @@
-//! Imports go one way: this reads the `use crate::…` lines of every file and compares them with the layers that
+//! Imports go one way: this reads what every file takes from `crate::…` and compares it with the layers that
 //! `lib.rs` describes. A file may import from its own layer's group and from any below.
 
 use std::fs;
@@ -142,6 +142,36 @@ fn imports(text: &str, module: &str) -> Vec<String> {
     found
 }
 
+/// The modules that a file names where it uses them, as `crate::…`, without tests and comments.
+fn named(text: &str) -> Vec<String> {
+    let code = text.split("#[cfg(test)]").next().unwrap_or(text);
+    let lines = code.lines().map(str::trim);
+    let lines = lines.filter(|line| !line.starts_with("//") && !line.starts_with("use "));
+    let is_of_path = |letter: char| letter.is_alphanumeric() || "_:".contains(letter);
+    lines
+        .flat_map(|line| line.split("crate::").skip(1))
+        .map(|rest| {
+            rest.split(|letter| !is_of_path(letter))
+                .next()
+                .unwrap_or(rest)
+        })
+        .filter(|path| path.starts_with(char::is_lowercase))
+        .map(str::to_owned)
+        .collect()
+}
+
+#[test]
+fn the_map_shows_every_layer() {
+    let lib = Path::new(env!("CARGO_MANIFEST_DIR")).join("src/lib.rs");
+    let map = fs::read_to_string(lib).expect("src can be read");
+    for module in LAYERS.iter().copied().flatten() {
+        assert!(
+            map.contains(&format!("[`{module}`]")),
+            "{module} is not on the map"
+        );
+    }
+}
+
 #[test]
 fn imports_go_one_way() {
     let src = Path::new(env!("CARGO_MANIFEST_DIR")).join("src");
@@ -156,7 +186,8 @@ fn imports_go_one_way() {
         }
         let layer = layer_of(&module);
         let text = fs::read_to_string(&file).expect("src can be read");
-        for import in imports(&text, &module) {
+        let imports = imports(&text, &module).into_iter();
+        for import in imports.chain(named(&text)) {
             seen += 1;
             if layer_of(&import) > layer {
                 wrong.push(format!("{module} imports {import}, which is above it"));
