@@ -21,6 +21,9 @@ pub struct Change {
     /// Where some removals are to be carried out and others not: whether this is one that is, and the entry has not
     /// come back since.
     pub removed: bool,
+    /// It is gone by a means whose switch is off, and stays at the receivers: no news for those who are told of what they
+    /// have.
+    pub kept: bool,
     /// Nothing but this: it is a directory that is watched now, and was made after that time. What came and went in it in
     /// between, nobody tells.
     pub made: Option<Instant>,
@@ -36,6 +39,7 @@ impl Change {
             written: false,
             linked: None,
             removed: false,
+            kept: false,
             made: None,
         }
     }
@@ -58,6 +62,7 @@ impl Change {
             written: true,
             linked: None,
             removed: false,
+            kept: false,
             made: None,
         }
     }
@@ -89,6 +94,7 @@ impl Change {
             written: false,
             linked: None,
             removed: false,
+            kept: false,
             made: None,
         }
     }

@@ -214,6 +214,7 @@ impl DirtySet {
             written: dirty.written,
             linked: None,
             removed: dirty.removed,
+            kept: false,
             made: None,
         };
         let due = match extent {

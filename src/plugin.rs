@@ -6,8 +6,9 @@
 //! ```
 //!
 //! What a lane sends because something changed is told; a comparison of everything that somebody asked for, the first
-//! push among them, tells nothing, as in the original. A deleted path is told as well. A path that changed several
-//! times before anybody could be told is told once.
+//! push among them, tells nothing, as in the original. A deleted path is told as well, if its deletion is carried out: of
+//! what a switch lets stay at the remotes nobody hears. A path that changed several times before anybody could be told
+//! is told once.
 //!
 //! Nothing here holds mirroring up: lanes and mirrors only note paths in bounded tables, workers have tasks of their
 //! own. Both bounds drop what comes in past them, count it and say so once. What is noted is not kept over a restart.
@@ -24,7 +25,7 @@ use tokio_util::sync::CancellationToken;
 use tracing::warn;
 
 use crate::change::Change;
-use crate::config::PluginConfig;
+use crate::config::{PluginConfig, Removals};
 use crate::control::Board;
 use crate::dirty::DirtyPath;
 use crate::filter::Filter;
@@ -160,13 +161,15 @@ pub struct Witness {
 }
 
 impl Witness {
-    /// For the mirror of `source` to the remotes with these numbers; without a remote, every change is told at once.
+    /// For the mirror of `source` to the remotes with these numbers; without a remote, every change is told at once. Of
+    /// removals, those are told that `removals` lets through.
     /// `None` if there is no plugin.
     #[must_use]
     pub fn new(
         plugins: &Plugins,
         source: &Path,
         remotes: &[u32],
+        removals: Removals,
         board: &Board,
     ) -> Option<Arc<Self>> {
         if plugins.inboxes.is_empty() {
@@ -176,7 +179,7 @@ impl Witness {
             plugins: plugins.clone(),
             source: source.into(),
             board: board.clone(),
-            owed: Mutex::new(Owed::new(remotes.to_vec(), MOST_OWED)),
+            owed: Mutex::new(Owed::new(remotes.to_vec(), removals, MOST_OWED)),
             overflowed: AtomicBool::new(false),
         }))
     }
@@ -209,6 +212,14 @@ impl Witness {
                     late.join(", ")
                 );
             }
+        }
+    }
+
+    /// A job that was begun at `started` has found these gone, and their remote keeps them.
+    pub fn on_kept(&self, started: Instant, kept: &[DirtyPath]) {
+        let mut owed = lock(&self.owed);
+        for dirty in kept {
+            owed.on_kept(started, dirty);
         }
     }
 

@@ -39,6 +39,8 @@ pub struct Job {
 pub struct Report {
     /// Equal now.
     pub synced: Vec<DirtyPath>,
+    /// Gone at the source, and the switches let them stay at the remote: nothing is left to do.
+    pub kept: Vec<DirtyPath>,
     /// Dirty as before.
     pub again: Vec<DirtyPath>,
     /// Somebody looked: these belong to another slot.

@@ -302,10 +302,13 @@ impl LaneTask {
         let remote = self.shown.number;
         self.jobs.spawn(async move {
             let started = Instant::now();
-            let (report, unused) = Box::pin(execute(context, job, standby, halt)).await;
+            let (mut report, unused) = Box::pin(execute(context, job, standby, halt)).await;
             if let Some(witness) = witness {
+                witness.on_kept(started, &report.kept);
                 witness.on_synced(remote, started, &report.synced);
             }
+            // For the lane they are done alike.
+            report.synced.append(&mut report.kept);
             Finished::Job(route, Box::new(report), unused)
         });
     }

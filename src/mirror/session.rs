@@ -96,6 +96,7 @@ impl<'a> Session<'a> {
             &shared.plugins,
             &config.source,
             &mirror.numbers,
+            config.switches.removals(),
             &shared.board,
         );
         let numbered = config.remotes.iter().zip(&mirror.numbers);

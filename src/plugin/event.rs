@@ -68,7 +68,8 @@ pub(super) fn look(
                 item.source.join(below.as_path())
             };
             let found = fs::symlink_metadata(&path).ok();
-            let is_gone = found.is_none();
+            // What the remotes still have is told as they got it.
+            let is_gone = found.is_none() && item.may_be_gone;
             // Of what is gone only the watcher knew what it was; it reports directories with what was below them.
             let is_directory = found.map_or(is_first && item.extent == Extent::Subtree, |found| {
                 found.is_dir()
@@ -118,10 +119,21 @@ mod tests {
     use crate::path::RelPath;
 
     fn told(root: &Path, name: &str, extent: Extent, expand: bool) -> Vec<(String, u32)> {
+        told_of(root, name, extent, expand, true)
+    }
+
+    fn told_of(
+        root: &Path,
+        name: &str,
+        extent: Extent,
+        expand: bool,
+        may_be_gone: bool,
+    ) -> Vec<(String, u32)> {
         let item = Item {
             source: Arc::from(root),
             path: RelPath::new(name.as_bytes()).expect("a valid path"),
             extent,
+            may_be_gone,
         };
         let (events, left_out) = look(&[item], expand, 100, &HashMap::new());
         assert_eq!(left_out, 0);
@@ -158,6 +170,15 @@ mod tests {
     }
 
     #[test]
+    fn what_is_gone_and_stays_at_the_remotes_is_told_as_it_came_there() {
+        let root = tempfile::tempdir().expect("a directory");
+        for (extent, mask) in [(Extent::Entry, 8), (Extent::Subtree, 0x4000_0100)] {
+            let told = told_of(root.path(), "x", extent, true, false);
+            assert_eq!(told, [("x".into(), mask)]);
+        }
+    }
+
+    #[test]
     fn a_directory_that_came_as_a_whole_brings_its_content_where_that_is_wanted() {
         let root = tempfile::tempdir().expect("a directory");
         let root = root.path();
@@ -184,6 +205,7 @@ mod tests {
             source: Arc::from(root.path()),
             path: RelPath::new(b"d").expect("valid"),
             extent: Extent::Subtree,
+            may_be_gone: true,
         };
         let (events, left_out) = look(&[item], true, 2, &HashMap::new());
         assert_eq!((events.len(), left_out), (2, 2));

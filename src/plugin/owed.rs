@@ -4,12 +4,16 @@
 //! meanwhile it stays, and is ready once more when every lane has that change too: so the last word about a path is
 //! always told after all remotes have it, and a path that never rests is told all the same.
 //!
+//! A path that is gone and stays at the remotes, since a switch does not let its removal through, is not told as deleted;
+//! nor is anything told of it that no remote got before it went.
+//!
 //! A remote that is away keeps its paths here. Past a bound further paths are dropped, the oldest stay.
 
 use std::collections::BTreeMap;
 use std::time::Instant;
 
 use crate::change::{Change, Extent};
+use crate::config::Removals;
 use crate::dirty::DirtyPath;
 use crate::path::RelPath;
 
@@ -20,6 +24,8 @@ pub struct Ready {
     pub path: RelPath,
     /// Whether all below it came with it.
     pub extent: Extent,
+    /// Whether it is told as deleted if it is gone; else the remotes have it still, and it is told as it came to them.
+    pub may_be_gone: bool,
 }
 
 /// What became of a change.
@@ -37,6 +43,7 @@ pub enum Noted {
 #[derive(Debug)]
 pub struct Owed {
     lanes: Vec<u32>,
+    removals: Removals,
     waiting: BTreeMap<RelPath, Waiting>,
     limit: usize,
 }
@@ -44,6 +51,8 @@ pub struct Owed {
 #[derive(Debug)]
 struct Waiting {
     extent: Extent,
+    /// See [`Change::removed`].
+    removed: bool,
     /// The first change that is not told.
     first: Instant,
     last: Instant,
@@ -52,11 +61,12 @@ struct Waiting {
 }
 
 impl Owed {
-    /// Nothing owed by these lanes, and never more than `limit` paths.
+    /// Nothing owed by these lanes, which carry out these removals, and never more than `limit` paths.
     #[must_use]
-    pub fn new(lanes: Vec<u32>, limit: usize) -> Self {
+    pub fn new(lanes: Vec<u32>, removals: Removals, limit: usize) -> Self {
         Self {
             lanes,
+            removals,
             waiting: BTreeMap::new(),
             limit,
         }
@@ -81,18 +91,28 @@ impl Owed {
 
     /// A path changed at `now`.
     pub fn on_change(&mut self, change: &Change, now: Instant) -> Noted {
+        if change.kept {
+            // The lanes keep it, too.
+            if let Some(waiting) = self.waiting.get_mut(&change.path) {
+                waiting.removed = false;
+            }
+            return Noted::Waits;
+        }
         if self.lanes.is_empty() {
             return Noted::Ready(Ready {
                 path: change.path.clone(),
                 extent: change.extent,
+                may_be_gone: self.removals == Removals::All || change.removed,
             });
         }
         if let Some(waiting) = self.waiting.get_mut(&change.path) {
             waiting.last = now;
+            waiting.removed = change.removed;
             waiting.extent = waiting.extent.max(change.extent);
         } else if self.waiting.len() < self.limit {
             let waiting = Waiting {
                 extent: change.extent,
+                removed: change.removed,
                 first: now,
                 last: now,
                 brought: vec![None; self.lanes.len()],
@@ -102,6 +122,22 @@ impl Owed {
             return Noted::Dropped;
         }
         Noted::Waits
+    }
+
+    /// A job that was begun at `started` has found a path gone, and all below it; its remote keeps them. What they were
+    /// before, that remote never gets.
+    pub fn on_kept(&mut self, started: Instant, kept: &DirtyPath) {
+        let range = self.waiting.range(kept.path.clone()..);
+        let covered = range.take_while(|(path, _)| covers(kept, path));
+        let over = covered.filter(|(path, waiting)| {
+            // The lane may not know yet that this itself is to be removed.
+            let is_to_go = waiting.removed && **path == kept.path;
+            waiting.last <= started && !is_to_go
+        });
+        let over: Vec<RelPath> = over.map(|(path, _)| path.clone()).collect();
+        for path in over {
+            self.waiting.remove(&path);
+        }
     }
 
     /// A job of `lane` that was begun at `started` has synced a path, and with a subtree all below it. What is ready by
@@ -117,10 +153,7 @@ impl Owed {
             return;
         };
         let range = self.waiting.range_mut(synced.path.clone()..);
-        let covered = range.take_while(|(path, _)| match synced.extent {
-            Extent::Entry | Extent::Name => **path == synced.path,
-            Extent::Subtree => path.is_within(&synced.path),
-        });
+        let covered = range.take_while(|(path, _)| covers(synced, path));
         let mut done = Vec::new();
         for (path, waiting) in covered {
             if !waiting.on_brought(lane, started) {
@@ -129,6 +162,7 @@ impl Owed {
             ready.push(Ready {
                 path: path.clone(),
                 extent: waiting.extent,
+                may_be_gone: self.removals == Removals::All || synced.removed || waiting.removed,
             });
             if !waiting.go_on() {
                 done.push(path.clone());
@@ -137,6 +171,14 @@ impl Owed {
         for path in done {
             self.waiting.remove(&path);
         }
+    }
+}
+
+/// Whether what is said of one path holds for another.
+fn covers(dirty: &DirtyPath, path: &RelPath) -> bool {
+    match dirty.extent {
+        Extent::Entry | Extent::Name => *path == dirty.path,
+        Extent::Subtree => path.is_within(&dirty.path),
     }
 }
 
@@ -190,7 +232,7 @@ mod tests {
     #[test]
     fn a_path_is_ready_when_the_last_remote_has_it() {
         let start = Instant::now();
-        let mut owed = Owed::new(vec![7, 9], 10);
+        let mut owed = Owed::new(vec![7, 9], Removals::All, 10);
         assert_eq!(
             owed.on_change(&Change::entry(path("a")), start),
             Noted::Waits
@@ -206,7 +248,7 @@ mod tests {
     #[test]
     fn a_job_that_was_begun_before_the_change_does_not_count() {
         let start = Instant::now();
-        let mut owed = Owed::new(vec![1], 10);
+        let mut owed = Owed::new(vec![1], Removals::All, 10);
         owed.on_change(&Change::entry(path("a")), after(start, 1));
         assert!(synced(&mut owed, 1, start, &entry("a")).is_empty());
         assert_eq!(synced(&mut owed, 1, after(start, 2), &entry("a")), ["a"]);
@@ -215,7 +257,7 @@ mod tests {
     #[test]
     fn a_path_that_changed_meanwhile_is_told_again_when_all_have_that() {
         let start = Instant::now();
-        let mut owed = Owed::new(vec![1, 2], 10);
+        let mut owed = Owed::new(vec![1, 2], Removals::All, 10);
         owed.on_change(&Change::entry(path("a")), start);
         assert!(synced(&mut owed, 1, after(start, 1), &entry("a")).is_empty());
         owed.on_change(&Change::entry(path("a")), after(start, 2));
@@ -228,7 +270,7 @@ mod tests {
     #[test]
     fn a_path_that_never_rests_is_told_all_the_same() {
         let start = Instant::now();
-        let mut owed = Owed::new(vec![1], 10);
+        let mut owed = Owed::new(vec![1], Removals::All, 10);
         let mut told = 0;
         for second in 0..100 {
             owed.on_change(&Change::written(path("log")), after(start, 2 * second));
@@ -242,7 +284,7 @@ mod tests {
     #[test]
     fn a_tree_covers_what_is_below_it_and_an_entry_only_itself() {
         let start = Instant::now();
-        let mut owed = Owed::new(vec![1], 10);
+        let mut owed = Owed::new(vec![1], Removals::All, 10);
         for name in ["d", "d/x", "d/y/z", "d.x", "e"] {
             owed.on_change(&Change::entry(path(name)), start);
         }
@@ -256,7 +298,7 @@ mod tests {
     #[test]
     fn a_remote_that_is_away_keeps_no_more_than_the_bound() {
         let start = Instant::now();
-        let mut owed = Owed::new(vec![1], 2);
+        let mut owed = Owed::new(vec![1], Removals::All, 2);
         for name in ["a", "b", "a"] {
             assert_eq!(
                 owed.on_change(&Change::entry(path(name)), start),
@@ -271,8 +313,82 @@ mod tests {
 
     #[test]
     fn without_a_remote_everything_is_ready_at_once() {
-        let noted = Owed::new(Vec::new(), 0).on_change(&Change::entry(path("a")), Instant::now());
+        let noted = Owed::new(Vec::new(), Removals::All, 0)
+            .on_change(&Change::entry(path("a")), Instant::now());
         assert!(matches!(noted, Noted::Ready(_)));
+    }
+
+    #[test]
+    fn what_is_gone_before_a_remote_got_it_and_is_kept_there_is_not_told() {
+        let start = Instant::now();
+        let mut owed = Owed::new(vec![1], Removals::Seen, 10);
+        let kept = Change {
+            kept: true,
+            ..Change::left(path("a"))
+        };
+        assert_eq!(owed.on_change(&kept, start), Noted::Waits);
+        assert!(owed.is_empty(), "nothing is to be told");
+        owed.on_change(&Change::written(path("a")), after(start, 1));
+        owed.on_change(&kept, after(start, 2));
+        // A job that may have looked before the file was written says nothing of it.
+        owed.on_kept(start, &entry("a"));
+        assert!(!owed.is_empty());
+        owed.on_kept(after(start, 3), &entry("a"));
+        assert!(owed.is_empty());
+    }
+
+    #[test]
+    fn what_is_gone_is_told_as_deleted_where_that_is_carried_out() {
+        let start = Instant::now();
+        for (removals, removed, may_be_gone) in [
+            (Removals::All, false, true),
+            (Removals::Seen, true, true),
+            (Removals::Seen, false, false),
+            (Removals::None, false, false),
+        ] {
+            let change = Change {
+                removed,
+                ..Change::left(path("a"))
+            };
+            let mut owed = Owed::new(vec![1], removals, 10);
+            owed.on_change(&change, start);
+            let mut ready = Vec::new();
+            let synced = DirtyPath {
+                removed,
+                ..entry("a")
+            };
+            owed.on_synced(1, start, &synced, &mut ready);
+            let told = Owed::new(Vec::new(), removals, 0).on_change(&change, start);
+            let all = ready.into_iter().map(Noted::Ready).chain([told]);
+            let all: Vec<bool> = all
+                .map(|noted| matches!(noted, Noted::Ready(ready) if ready.may_be_gone))
+                .collect();
+            assert_eq!(all, [may_be_gone; 2], "{removals:?} {removed}");
+        }
+    }
+
+    #[test]
+    fn of_a_directory_that_is_kept_a_removal_in_it_is_not_waited_for() {
+        let start = Instant::now();
+        let mut owed = Owed::new(vec![1], Removals::Seen, 10);
+        for name in ["d", "d/x"] {
+            let removed = Change {
+                removed: true,
+                ..Change::subtree(path(name))
+            };
+            owed.on_change(&removed, start);
+        }
+        let tree = DirtyPath::now(path("d"), Extent::Subtree);
+        owed.on_kept(start, &tree);
+        let removed = DirtyPath {
+            removed: true,
+            ..tree
+        };
+        assert_eq!(
+            synced(&mut owed, 1, after(start, 1), &removed),
+            ["d"],
+            "the lane heard of its own removal later"
+        );
     }
 
     proptest! {
@@ -282,7 +398,7 @@ mod tests {
             steps in prop::collection::vec((0..3_u8, 0..2_u32, 0..4_u8), 0..60)
         ) {
             let start = Instant::now();
-            let mut owed = Owed::new(vec![0, 1], 100);
+            let mut owed = Owed::new(vec![0, 1], Removals::All, 100);
             let mut last_change = BTreeMap::new();
             let mut last_told = BTreeMap::new();
             let mut now = 0;

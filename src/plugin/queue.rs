@@ -24,22 +24,31 @@ pub struct Item {
     pub path: RelPath,
     /// Whether all below it came with it.
     pub extent: Extent,
+    /// See [`Ready::may_be_gone`].
+    pub may_be_gone: bool,
 }
 
 /// See the module.
 #[derive(Debug)]
 pub struct Queue {
     order: VecDeque<Key>,
-    extents: HashMap<Key, Extent>,
+    waiting: HashMap<Key, Waiting>,
     bytes: usize,
     most_paths: usize,
+}
+
+/// See [`Ready`].
+#[derive(Debug)]
+struct Waiting {
+    extent: Extent,
+    may_be_gone: bool,
 }
 
 impl Default for Queue {
     fn default() -> Self {
         Self {
             order: VecDeque::new(),
-            extents: HashMap::new(),
+            waiting: HashMap::new(),
             bytes: 0,
             most_paths: MOST_PATHS,
         }
@@ -62,8 +71,10 @@ impl Queue {
     /// Puts a path at the end, unless it waits already. `false` if there is no room.
     pub fn push(&mut self, source: &Arc<Path>, ready: &Ready) -> bool {
         let key = (Arc::clone(source), ready.path.clone());
-        if let Some(extent) = self.extents.get_mut(&key) {
-            *extent = ready.extent.max(*extent);
+        if let Some(waiting) = self.waiting.get_mut(&key) {
+            waiting.extent = ready.extent.max(waiting.extent);
+            // The last word counts.
+            waiting.may_be_gone = ready.may_be_gone;
             return true;
         }
         let bytes = self.bytes + ready.path.as_bytes().len();
@@ -72,7 +83,16 @@ impl Queue {
         }
         self.bytes = bytes;
         self.order.push_back(key.clone());
-        self.extents.insert(key, ready.extent);
+        let Ready {
+            extent,
+            may_be_gone,
+            ..
+        } = *ready;
+        let waiting = Waiting {
+            extent,
+            may_be_gone,
+        };
+        self.waiting.insert(key, waiting);
         true
     }
 
@@ -80,15 +100,19 @@ impl Queue {
     pub fn take(&mut self, most: usize) -> Vec<Item> {
         let taken = most.min(self.order.len());
         let keys: Vec<Key> = self.order.drain(..taken).collect();
-        let items = keys.into_iter().map(|key| {
-            let extent = self.extents.remove(&key).unwrap_or(Extent::Entry);
+        let items = keys.into_iter().filter_map(|key| {
+            let Waiting {
+                extent,
+                may_be_gone,
+            } = self.waiting.remove(&key)?;
             let (source, path) = key;
             self.bytes -= path.as_bytes().len();
-            Item {
+            Some(Item {
                 source,
                 path,
                 extent,
-            }
+                may_be_gone,
+            })
         });
         items.collect()
     }
@@ -100,7 +124,11 @@ mod tests {
 
     fn ready(name: &str, extent: Extent) -> Ready {
         let path = RelPath::new(name.as_bytes()).expect("a valid path");
-        Ready { path, extent }
+        Ready {
+            path,
+            extent,
+            may_be_gone: true,
+        }
     }
 
     #[test]

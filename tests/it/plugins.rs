@@ -573,6 +573,57 @@ fn a_reload_starts_a_plugin_and_ends_it() -> io::Result<()> {
     mirror.finish()
 }
 
+/// Removes two files, by a means each; then gives what the server has heard of that, by a means each.
+fn removals_told(delete: bool, move_from: bool, arguments: &[&str]) -> io::Result<[bool; 2]> {
+    let server = Listener::http(OK)?;
+    let mut mirror = Mirror::prepare()?;
+    let names = ["deleted", "moved"];
+    for name in names {
+        fs::write(mirror.source(name), name)?;
+    }
+    let host = format!(
+        "<deshost url=\"http://127.0.0.1:{}/\" port=\"80\"/>",
+        server.port
+    );
+    mirror.config.plugins = vec![port_definition("http", &mirror.at("source"), &host)];
+    mirror.config.switches = vec![("delete", delete), ("moveFrom", move_from)];
+    mirror.run_with(arguments)?;
+    wait_until(SOON, "the source is watched", || {
+        mirror.log().contains("watching")
+    });
+    if arguments.is_empty() {
+        mirror.in_sync();
+    }
+    fs::remove_file(mirror.source("deleted"))?;
+    fs::rename(mirror.source("moved"), mirror.outside("moved"))?;
+    let is_on = [delete, move_from];
+    for (name, _) in names.into_iter().zip(is_on).filter(|(_, is_on)| *is_on) {
+        server.hears(&format!("/{name}&mask=512"));
+    }
+    for marker in ["marker", "second marker"] {
+        fs::write(mirror.source(marker), marker)?;
+        server.hears(&format!("/{}&mask=8", marker.replace(' ', "%20")));
+    }
+    if arguments.is_empty() {
+        let left = names.map(|name| mirror.replica(name).exists());
+        assert_eq!(left, is_on.map(|is_on| !is_on), "{is_on:?}");
+    }
+    mirror.stop();
+    let heard = server.heard();
+    Ok(names.map(|name| heard.iter().any(|one| one.contains(&format!("/{name}&")))))
+}
+
+#[test]
+fn a_removal_that_a_switch_does_not_let_through_is_not_told() -> io::Result<()> {
+    for (delete, move_from) in [(false, true), (true, false), (false, false), (true, true)] {
+        for arguments in [&[][..], &["--only-plugin", "http"]] {
+            let told = removals_told(delete, move_from, arguments)?;
+            assert_eq!(told, [delete, move_from], "{arguments:?}");
+        }
+    }
+    Ok(())
+}
+
 #[test]
 fn a_plugin_alone_is_told_of_every_change_and_nothing_is_sent() -> io::Result<()> {
     let mut mirror = Mirror::prepare()?;

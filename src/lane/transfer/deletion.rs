@@ -26,7 +26,7 @@ impl Transfer {
                 Removals::None => false,
             };
             let (wanted, others): (Vec<_>, Vec<_>) = paths.into_iter().partition(is_wanted);
-            self.report.synced.extend(others);
+            self.report.kept.extend(others);
             wanted
         };
         let (gone, hidden) = (wanted(gone), wanted(hidden));

@@ -99,6 +99,7 @@ impl WatchThread {
             Removals::All => self.changes.push(change),
             Removals::Seen => self.changes.push(Change {
                 removed: is_on,
+                kept: !is_on,
                 ..change
             }),
             Removals::None => {}
@@ -155,10 +156,10 @@ impl WatchThread {
                 self.changes.push(Change::written(path));
             }
         } else if flags.contains(ReadFlags::DELETE) {
-            self.on_name_lost(dir, name, &path);
+            self.on_name_lost(dir, name, &path, switches.delete);
             self.on_removed(Change::left(path), switches.delete);
         } else if flags.contains(ReadFlags::MOVED_FROM) {
-            self.on_name_lost(dir, name, &path);
+            self.on_name_lost(dir, name, &path, switches.move_from);
             self.on_removed(Change::left(path), switches.move_from);
         }
     }
@@ -173,9 +174,12 @@ impl WatchThread {
     }
 
     /// What was written through a name that is gone shows under the others that the file may have.
-    fn on_name_lost(&mut self, dir: NodeId, name: &[u8], path: &RelPath) {
+    fn on_name_lost(&mut self, dir: NodeId, name: &[u8], path: &RelPath, is_on: bool) {
         if self.forget_open(dir, name) {
-            self.changes.push(Change::written(path.clone()));
+            self.changes.push(Change {
+                kept: !is_on,
+                ..Change::written(path.clone())
+            });
         }
     }
 
