@@ -1,6 +1,7 @@
 //! The plugin `command`: a program runs for each path, or once for many. No shell is between.
 //!
 //! It is a child with a process group of its own, which is ended as a whole when it takes too long or the service ends.
+//! Once the command itself has ended, what it left in the background is no concern of ours.
 
 use std::io::{self, ErrorKind};
 use std::path::Path;
@@ -10,6 +11,7 @@ use std::time::Duration;
 use rustix::process::{Pid, Signal, kill_process_group};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWriteExt};
 use tokio::process::Child;
+use tokio::sync::Notify;
 
 use super::event::Event;
 use super::outcome::Outcome;
@@ -18,6 +20,8 @@ use crate::path::escaped;
 
 /// A command that takes longer is ended.
 const LIMIT: Duration = Duration::from_secs(60);
+/// After its end, what it said is there already, unless something that it left behind has its standard error too.
+const LAST_WORDS: Duration = Duration::from_millis(100);
 /// After SIGTERM, before SIGKILL.
 const GRACE: Duration = Duration::from_secs(5);
 /// How much of its messages is kept; the first line of that is shown.
@@ -29,11 +33,24 @@ const OURS: [&str; 3] = ["NOTIFY_SOCKET", "WATCHDOG_PID", "WATCHDOG_USEC"];
 #[derive(Debug)]
 pub(super) struct Command {
     config: CommandPlugin,
+    limit: Duration,
+}
+
+/// How a command that was started ended.
+enum End {
+    Well,
+    /// By an exit of its own that says so.
+    Badly(String),
+    /// Somebody else's doing: it was ended.
+    Ended(String),
 }
 
 impl Command {
     pub(super) fn new(config: CommandPlugin) -> Self {
-        Self { config }
+        Self {
+            config,
+            limit: LIMIT,
+        }
     }
 
     pub(super) fn program(&self) -> &str {
@@ -92,10 +109,11 @@ impl Command {
             // Somebody may be about to install it.
             Err(error) => return not_started(program, &error),
         };
-        match finish(child, list).await {
-            None => Outcome::Done,
-            Some(_) if self.config.ignore_error => Outcome::Done,
-            Some(cause) => Outcome::Failed(cause),
+        match finish(child, list, self.limit).await {
+            End::Well => Outcome::Done,
+            // It was told, and what it makes of that is its own affair.
+            End::Badly(_) if self.config.ignore_error => Outcome::Done,
+            End::Badly(cause) | End::Ended(cause) => Outcome::Failed(cause),
         }
     }
 }
@@ -116,23 +134,53 @@ fn not_started(program: &str, error: &io::Error) -> Outcome {
     }
 }
 
-/// Waits for its end. `None` if it ended well, else why not.
-async fn finish(mut child: Child, list: Option<Vec<u8>>) -> Option<String> {
-    let mut group = Group::of(&child);
+/// Waits for its end. What it leaves in the background is not waited for, and goes on.
+async fn finish(mut child: Child, list: Option<Vec<u8>>, limit: Duration) -> End {
     let (stdin, stderr) = (child.stdin.take(), child.stderr.take());
+    let (mut kept, mut stderr) = (Vec::new(), stderr);
+    let has_ended = Notify::new();
     let feed = async move {
         if let (Some(mut stdin), Some(list)) = (stdin, list) {
             // One that does not want to know all of it says by its exit how it went.
             let _ = stdin.write_all(&list).await;
         }
     };
-    let whole = async {
-        let (status, (), messages) = tokio::join!(child.wait(), feed, first_line(stderr));
-        (status, messages)
+    let talk = async {
+        let talk = async { tokio::join!(feed, keep_messages(stderr.as_mut(), &mut kept)) };
+        let silence = async {
+            has_ended.notified().await;
+            tokio::time::sleep(LAST_WORDS).await;
+        };
+        tokio::select! {
+            _ = talk => true,
+            () = silence => false,
+        }
     };
-    if let Ok((status, message)) = tokio::time::timeout(LIMIT, whole).await {
+    let end = async {
+        let end = end(&mut child, limit).await;
+        has_ended.notify_one();
+        end
+    };
+    let (status, is_silent) = tokio::join!(end, talk);
+    if let Some(stderr) = stderr.filter(|_| !is_silent) {
+        // Whoever has it still would die of saying something that nobody reads.
+        tokio::spawn(discard(stderr));
+    }
+    match status {
+        Some(status) => judge(status, &first_line(&kept)),
+        None => End::Ended(format!(
+            "it took longer than {} s and was ended",
+            limit.as_secs_f32()
+        )),
+    }
+}
+
+/// Waits for its exit; `None` if it was ended for taking too long, with its children.
+async fn end(child: &mut Child, limit: Duration) -> Option<io::Result<ExitStatus>> {
+    let mut group = Group::of(child);
+    if let Ok(status) = tokio::time::timeout(limit, child.wait()).await {
         group.disarm();
-        return failure(status, &message);
+        return Some(status);
     }
     group.signal(Signal::TERM);
     if tokio::time::timeout(GRACE, child.wait()).await.is_ok() {
@@ -140,34 +188,44 @@ async fn finish(mut child: Child, list: Option<Vec<u8>>) -> Option<String> {
         group.signal(Signal::KILL);
         group.disarm();
     }
-    Some(format!(
-        "it took longer than {} s and was ended",
-        LIMIT.as_secs()
-    ))
+    None
 }
 
-fn failure(status: io::Result<ExitStatus>, message: &str) -> Option<String> {
+fn judge(status: io::Result<ExitStatus>, message: &str) -> End {
+    let said = |status: ExitStatus| {
+        if message.is_empty() {
+            status.to_string()
+        } else {
+            format!("{status}: {message}")
+        }
+    };
     match status {
-        Ok(status) if status.success() => None,
-        Ok(status) if message.is_empty() => Some(status.to_string()),
-        Ok(status) => Some(format!("{status}: {message}")),
-        Err(error) => Some(format!("failed to wait for it: {error}")),
+        Ok(status) if status.success() => End::Well,
+        Ok(status) if status.code().is_some() => End::Badly(said(status)),
+        Ok(status) => End::Ended(said(status)),
+        Err(error) => End::Ended(format!("failed to wait for it: {error}")),
     }
 }
 
-/// The first line of what it says. All of it is read, so that it is never kept waiting.
-async fn first_line(pipe: Option<impl AsyncRead + Unpin>) -> String {
-    let mut kept = Vec::new();
-    let Some(mut pipe) = pipe else {
-        return String::new();
-    };
+/// Reads all that it says, so that it is never kept waiting, and keeps the beginning.
+async fn keep_messages(pipe: Option<impl AsyncRead + Unpin>, kept: &mut Vec<u8>) {
+    let Some(mut pipe) = pipe else { return };
     let mut chunk = [0; 4096];
     while let Ok(count @ 1..) = pipe.read(&mut chunk).await {
         let room = MESSAGES_KEPT - kept.len();
         kept.extend_from_slice(&chunk[..count.min(room)]);
     }
-    let line = kept.split(|byte| *byte == b'\n').next().unwrap_or_default();
-    escaped(line).to_string()
+}
+
+/// Reads on until nobody has it any more.
+async fn discard(mut pipe: impl AsyncRead + Unpin) {
+    // What cannot be read is as good as at its end.
+    let _ = tokio::io::copy(&mut pipe, &mut tokio::io::sink()).await;
+}
+
+fn first_line(said: &[u8]) -> String {
+    let line = said.split(|byte| *byte == b'\n').next();
+    escaped(line.unwrap_or_default()).to_string()
 }
 
 /// A process group that does not outlive this, unless it has ended.
@@ -200,8 +258,69 @@ impl Drop for Group {
 #[cfg(test)]
 mod tests {
     use std::os::unix::fs::PermissionsExt as _;
+    use std::time::Instant;
 
     use super::*;
+
+    /// A command of one script, to be ended after so long.
+    fn of_shell(script: &str, ignore_error: bool, limit: Duration) -> Command {
+        let config = CommandPlugin {
+            program: "/bin/sh".into(),
+            prefix: vec!["-c".into(), script.into()],
+            suffix: Vec::new(),
+            mode: CommandMode::Path,
+            discards_messages: false,
+            ignore_error,
+            includes: None,
+        };
+        Command { config, limit }
+    }
+
+    async fn run(command: &Command) -> Outcome {
+        let event = Event {
+            path: b"/data/a".to_vec(),
+            is_directory: false,
+            is_gone: false,
+        };
+        command.run(&[event]).await
+    }
+
+    #[tokio::test]
+    async fn only_its_own_exit_is_ignored() {
+        let soon = Duration::from_millis(300);
+        for ignore_error in [true, false] {
+            let told = async |script, limit| run(&of_shell(script, ignore_error, limit)).await;
+            let exit = told("echo no >&2; exit 3", LIMIT).await;
+            let expected = if ignore_error {
+                Outcome::Done
+            } else {
+                Outcome::Failed("exit status: 3: no".into())
+            };
+            assert_eq!(exit, expected);
+            let late = told("exec sleep 60", soon).await;
+            let ended = "it took longer than 0.3 s and was ended";
+            assert_eq!(late, Outcome::Failed(ended.into()), "{ignore_error}");
+            let killed = told("kill -9 $$", LIMIT).await;
+            assert!(
+                matches!(&killed, Outcome::Failed(cause) if cause.contains("signal")),
+                "{killed:?}"
+            );
+            let mut missing = of_shell("", ignore_error, LIMIT);
+            missing.config.program = "/nonexistent/program".into();
+            let missing = run(&missing).await;
+            assert!(matches!(missing, Outcome::Away(_)), "{missing:?}");
+        }
+    }
+
+    #[tokio::test]
+    async fn what_it_leaves_behind_is_not_waited_for() {
+        let start = Instant::now();
+        let script = "sleep 20 & echo first >&2; exit 1";
+        let outcome = run(&of_shell(script, false, LIMIT)).await;
+        assert_eq!(outcome, Outcome::Failed("exit status: 1: first".into()));
+        let took = start.elapsed();
+        assert!(took < Duration::from_secs(10), "{took:?}");
+    }
 
     #[test]
     fn what_is_missing_is_named_and_waited_for() {

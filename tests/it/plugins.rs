@@ -334,6 +334,35 @@ fn a_command_that_hangs_delays_no_file_and_ends_with_the_service() -> io::Result
     Ok(())
 }
 
+#[test]
+fn what_a_command_leaves_in_the_background_is_left_alone_and_waited_for_by_nobody() -> io::Result<()>
+{
+    let mirror = Mirror::prepare()?;
+    let behind = "(sleep 2; echo 'much later' >&2; printf 'behind %s\\0' \"$1\"; exec sleep 90) &";
+    let program = script(
+        &mirror,
+        "notify",
+        &format!("{behind}\nprintf 'over %s\\0' \"$1\""),
+    )?;
+    let plugin = command(&program, "ignoreError=\"false\"", "");
+    let mirror = running(vec![plugin], mirror)?;
+    // More than run at once.
+    let paths = ["a", "b", "c", "d", "e", "f"].map(|name| mirror.source(name));
+    for path in &paths {
+        fs::write(path, "new")?;
+    }
+    for word in ["over", "behind"] {
+        for path in &paths {
+            is_written(&mirror, &format!("{word} {}", path.display()));
+        }
+    }
+    assert!(
+        !mirror.log().contains("the plugin command"),
+        "nothing failed"
+    );
+    mirror.finish()
+}
+
 /// Whether a process has this among its arguments.
 fn is_running(argument: &str) -> bool {
     let processes = fs::read_dir("/proc").into_iter().flatten().flatten();
