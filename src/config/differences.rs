@@ -46,16 +46,20 @@ pub(super) fn note(head: &HeadXml, problems: &mut Problems<'_>) {
     }
     for element in &head.plugins {
         let kind = plugin::kind_of(element);
-        let text = match kind.filter(|kind| is_started(head, *kind)) {
-            Some(PluginKind::Command) => {
-                "no shell is in between: `prefix` and `suffix` are split into words, and the path is one word, whatever it holds"
-            }
-            Some(PluginKind::Http) => {
-                "this plugin does what it says; in the program that was distributed it was switched off"
-            }
-            Some(PluginKind::Socket | PluginKind::RefreshCdn) | None => continue,
+        let texts: &[&str] = match kind.filter(|kind| is_started(head, *kind)) {
+            Some(PluginKind::Command) => &[
+                "no shell is in between: `prefix` and `suffix` are split into words, and the path is one word, whatever it holds",
+                "the packaged service runs this command in its own sandbox, in which nothing can be written: where it must write, a drop-in allows it, see sersync.xml(5)",
+                "a command that takes longer than 60 seconds is ended and reported; the original waited for ever",
+            ],
+            Some(PluginKind::Http) => &[
+                "this plugin does what it says; in the program that was distributed it was switched off",
+            ],
+            Some(PluginKind::Socket | PluginKind::RefreshCdn) | None => &[],
         };
-        problems.note(element.at, text);
+        for text in texts {
+            problems.note(element.at, *text);
+        }
     }
 }
 
@@ -238,7 +242,7 @@ mod tests {
         for (head, sersync, more) in [
             (filter, String::new(), 1),
             (command, String::new(), 0),
-            (command, started("command"), 1),
+            (command, started("command"), 3),
             (http, started("http"), 1),
             ("", crontab(false), 1),
             (filter, crontab(false), 3),
