@@ -14,7 +14,7 @@
 //! | `userDefinedPort` | here: the daemon listens there and nowhere else; `ssh.rs` for that of ssh |
 //! | `timeout` | here: a receiver that stands still is given up by then |
 //! | `ssh` | here: the switch alone makes the difference; `ssh.rs` for all else |
-//! | `failLog path` | here: nothing is written there; `timeToExecute`: here, by the time of the next try |
+//! | `failLog path` | here: a record of what failed is written there; `fail_log.rs` for what it says; `timeToExecute`: here, by the time of the next try |
 //! | `crontab`, `crontabfilter` | here by the minute; `crontab.rs`, `patterns.rs` |
 //! | `plugin start`, `command` with `filter` | here; `plugins.rs` |
 //! | `socket`, `http`, `refreshCDN` | here; `plugins.rs` |
