@@ -66,6 +66,51 @@ fn has(mirror: &Mirror, path: &str) -> bool {
     mirror.replica(path).symlink_metadata().is_ok()
 }
 
+/// How many directories the kernel watches for it.
+fn watches(mirror: &mut Mirror) -> io::Result<usize> {
+    let pid = mirror.sersync().pid().as_raw_nonzero();
+    let mut count = 0;
+    for descriptor in fs::read_dir(format!("/proc/{pid}/fdinfo"))? {
+        // It may be closed by now.
+        let said = fs::read_to_string(descriptor?.path()).unwrap_or_default();
+        count += said.matches("inotify wd:").count();
+    }
+    Ok(count)
+}
+
+#[track_caller]
+fn watches_so_many(mirror: &mut Mirror, directories: usize) {
+    let what = format!("{directories} directories are watched");
+    let is_so = || watches(mirror).is_ok_and(|found| found == directories);
+    wait_until(SOON, &what, is_so);
+}
+
+#[test]
+fn what_is_excluded_is_not_watched() -> io::Result<()> {
+    let mut mirror = filtered()?;
+    for directory in ["logs/deep", "d/cache/deep", "d/e/f", "x.tmp/deep"] {
+        fs::create_dir_all(mirror.source(directory))?;
+    }
+    mirror.run()?;
+    wait_until_as_it_should_be(&mirror, SOON);
+    // The source, `d`, `d/e` and `d/e/f`.
+    watches_so_many(&mut mirror, 4);
+    for directory in ["new/cache/deep", "y.tmp/deep", "logs/new"] {
+        fs::create_dir_all(mirror.source(directory))?;
+    }
+    fs::create_dir_all(mirror.outside("in/z.tmp/deep"))?;
+    fs::rename(mirror.outside("in"), mirror.source("in"))?;
+    wait_until_as_it_should_be(&mirror, SOON);
+    // With `new` and `in`.
+    watches_so_many(&mut mirror, 6);
+    fs::rename(mirror.source("d/e"), mirror.source("d/e.tmp"))?;
+    watches_so_many(&mut mirror, 4);
+    fs::rename(mirror.source("d/e.tmp"), mirror.source("d/e"))?;
+    watches_so_many(&mut mirror, 6);
+    mirror.stop();
+    Ok(())
+}
+
 #[test]
 fn what_is_excluded_is_sent_neither_by_the_first_push_nor_by_events() -> io::Result<()> {
     let mut mirror = filtered()?;
