@@ -15,6 +15,7 @@ use rustix::process::Signal;
 use crate::bus::Bus;
 use crate::confxml::Remote;
 use crate::harness::{Mirror, SOON, stays, wait_until};
+use crate::rsync_daemon::free_port;
 
 /// Names that would do harm in a shell, a form, a URL or a list of lines.
 const NAMES: [&str; 8] = [
@@ -168,6 +169,16 @@ fn running(plugins: Vec<(&'static str, String)>, mut mirror: Mirror) -> io::Resu
     Ok(mirror)
 }
 
+/// Has files written, each of which must be sent at once.
+fn delays_no_file(mirror: &mut Mirror) -> io::Result<()> {
+    for number in 0..50 {
+        fs::write(mirror.source(format!("file {number}")), format!("{number}"))?;
+        let took = mirror.in_sync();
+        assert!(took < Duration::from_secs(5), "{took:?}");
+    }
+    Ok(())
+}
+
 fn port_definition(element: &str, watch: &Path, hosts: &str) -> (&'static str, String) {
     let name = if element == "socket" {
         "socket"
@@ -284,18 +295,23 @@ fn the_first_push_and_a_comparison_tell_nothing() -> io::Result<()> {
 
 #[test]
 fn a_failure_is_in_the_journal_and_in_a_counter_unless_it_is_to_be_ignored() -> io::Result<()> {
+    for is_ignored in [false, true] {
+        fails(is_ignored)?;
+    }
+    Ok(())
+}
+
+fn fails(is_ignored: bool) -> io::Result<()> {
     let bus = Bus::start()?;
     let mut mirror = Mirror::prepare()?;
-    let program = script(&mirror, "notify", "echo 'no such cache' >&2; exit 3")?;
-    mirror.config.plugins = vec![command(&program, "ignoreError=\"false\"", "")];
+    let write = "printf 'ran\\0'; echo 'no such cache' >&2; exit 3";
+    let program = script(&mirror, "notify", write)?;
+    let ignore_error = format!("ignoreError=\"{is_ignored}\"");
+    mirror.config.plugins = vec![command(&program, &ignore_error, "")];
     mirror.run_with(&["--bus", &bus.address()])?;
     mirror.in_sync();
     fs::write(mirror.source("a b"), "new")?;
-    let said =
-        mirror
-            .sersync()
-            .wait_for_problem(&["plugin command", "a b", "no such cache", "exit"]);
-    assert!(said.contains('3'), "{said}");
+    is_written(&mirror, "ran");
     let failures = || {
         let output = Command::new("busctl")
             .arg(format!("--address={}", bus.address()))
@@ -304,6 +320,16 @@ fn a_failure_is_in_the_journal_and_in_a_counter_unless_it_is_to_be_ignored() -> 
             .output();
         output.map(|output| String::from_utf8_lossy(&output.stdout).trim().to_owned())
     };
+    if is_ignored {
+        let is_silent = || {
+            !mirror.log().contains("plugin command") && failures().is_ok_and(|said| said == "t 0")
+        };
+        stays(Duration::from_secs(1), "nothing is said of it", is_silent);
+        return mirror.finish();
+    }
+    let words = ["plugin command", "a b", "no such cache", "exit"];
+    let said = mirror.sersync().wait_for_problem(&words);
+    assert!(said.contains('3'), "{said}");
     wait_until(SOON, "the failure is counted", || {
         failures().is_ok_and(|said| said == "t 1")
     });
@@ -321,11 +347,7 @@ fn a_command_that_hangs_delays_no_file_and_ends_with_the_service() -> io::Result
     let mut mirror = running(vec![command(&program, "", "")], mirror)?;
     fs::write(mirror.source("first"), "")?;
     is_written(&mirror, "begun");
-    for number in 0..50 {
-        fs::write(mirror.source(format!("file {number}")), format!("{number}"))?;
-        let took = mirror.in_sync();
-        assert!(took < Duration::from_secs(5), "{took:?}");
-    }
+    delays_no_file(&mut mirror)?;
     mirror.stop();
     let hanging = mirror.outside("hang").display().to_string();
     wait_until(SOON, "the hanging command is gone", || {
@@ -486,11 +508,7 @@ fn a_webhook_that_never_answers_delays_no_file() -> io::Result<()> {
     );
     let plugin = port_definition("http", &mirror.at("source"), &host);
     let mut mirror = running(vec![plugin], mirror)?;
-    for number in 0..50 {
-        fs::write(mirror.source(format!("file {number}")), format!("{number}"))?;
-        let took = mirror.in_sync();
-        assert!(took < Duration::from_secs(5), "{took:?}");
-    }
+    delays_no_file(&mut mirror)?;
     mirror
         .sersync()
         .wait_for_problem(&["plugin http", "no answer"]);
@@ -542,6 +560,33 @@ fn a_network_is_told_what_the_expression_captures_and_what_follows() -> io::Resu
     mirror
         .sersync()
         .wait_for_problem(&["refreshcdn", "a.gif", "no such user"]);
+    mirror.finish()
+}
+
+#[test]
+fn a_network_that_never_answers_delays_no_file() -> io::Result<()> {
+    let silent = TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?;
+    let mirror = Mirror::prepare()?;
+    let plugin = refresh_cdn(&mirror.at("source"), silent.local_addr()?.port(), "");
+    let mut mirror = running(vec![plugin], mirror)?;
+    delays_no_file(&mut mirror)?;
+    mirror
+        .sersync()
+        .wait_for_problem(&["plugin refreshCDN", "no answer"]);
+    mirror.finish()
+}
+
+#[test]
+fn a_socket_that_nobody_has_delays_no_file() -> io::Result<()> {
+    let port = free_port();
+    let mirror = Mirror::prepare()?;
+    let host = format!("<deshost ip=\"127.0.0.1\" port=\"{port}\"/>");
+    let plugin = port_definition("socket", &mirror.at("source"), &host);
+    let mut mirror = running(vec![plugin], mirror)?;
+    delays_no_file(&mut mirror)?;
+    mirror
+        .sersync()
+        .wait_for_problem(&["plugin socket", "tried again", "refused"]);
     mirror.finish()
 }
 
