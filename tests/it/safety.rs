@@ -121,6 +121,35 @@ fn a_start_without_the_source_deletes_nothing() -> io::Result<()> {
     Ok(())
 }
 
+/// Nothing is known of either side then, and still nothing goes.
+#[test]
+fn the_very_first_start_without_a_source_or_with_an_empty_one_deletes_nothing() -> io::Result<()> {
+    for is_there in [false, true] {
+        let mut mirror = Mirror::prepare()?;
+        grow(&mirror.replica("kept"), 3, 3, 100)?;
+        let names = Tree::read(&mirror.replica(""))?.len();
+        fs::remove_dir_all(mirror.source(""))?;
+        if is_there {
+            fs::create_dir(mirror.source(""))?;
+        }
+        mirror.run()?;
+        nothing_is_deleted(&mut mirror, names);
+        // As a mount would bring it.
+        fs::create_dir_all(mirror.outside("source"))?;
+        fs::write(mirror.outside("source/file"), "content")?;
+        if is_there {
+            fs::remove_dir(mirror.source(""))?;
+        }
+        fs::rename(mirror.outside("source"), mirror.source(""))?;
+        mirror
+            .sersync()
+            .wait_for_problem(&["held", "first comparison would remove"]);
+        nothing_is_deleted(&mut mirror, names);
+        mirror.stop();
+    }
+    Ok(())
+}
+
 /// The one tree that is never mirrored is the empty one: it looks like a file system that is not mounted.
 #[test]
 fn an_emptied_source_keeps_the_replica_until_it_has_an_entry_again() -> io::Result<()> {
