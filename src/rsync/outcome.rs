@@ -7,11 +7,13 @@
 use std::collections::{BTreeMap, HashMap};
 use std::path::Path;
 
+use self::public::Subject;
 use super::args::{Forms, RunKind};
 use super::ended::{Ended, Exit};
 use crate::config::Target;
 use crate::path::RelPath;
 
+pub mod public;
 pub mod ssh;
 
 /// What a run did.
@@ -288,17 +290,43 @@ impl<'a> Lines<'a> {
         self.iter().any(test)
     }
 
-    /// The line that says most about why a run failed.
+    /// The line that says most about why a run failed: mostly one about the remote. What was said of single files is
+    /// older, and nothing to the purpose where a connection has ended.
     fn cause(&self, exit: &Exit) -> String {
-        let told = self
-            .iter()
-            .find(|line| !is_summary(line))
-            .or_else(|| self.iter().next());
+        let messages = || self.iter().filter(|line| !is_summary(line));
+        let has_files = |line: &&str| Subject::of(line) != Subject::File || may_be_a_file(exit);
+        let told = messages()
+            .find(|line| says_receiver_is_full(line))
+            .or_else(|| {
+                messages()
+                    .filter(has_files)
+                    .min_by_key(|line| Subject::of(line))
+            })
+            .or_else(|| self.iter().find(|line| is_summary(line)));
         match (told, exit) {
             (Some(line), _) => shortened(line),
             (None, exit) => exit.to_string(),
         }
     }
+}
+
+/// Whether a failure with one file can have ended a run like this.
+fn may_be_a_file(exit: &Exit) -> bool {
+    const SOCKET: i32 = 10;
+    const STREAM: i32 = 12;
+    const TIMEOUTS: [i32; 2] = [30, 35];
+    match exit {
+        Exit::Code(code) => {
+            ![SOCKET, STREAM, ssh::FAILED].contains(code) && !TIMEOUTS.contains(code)
+        }
+        Exit::Signal(_) | Exit::NotStarted(_) | Exit::Stuck | Exit::Hung => false,
+    }
+}
+
+/// Said of a file, and ends the run all the same: with 11, or with 12 where the connection went first.
+fn says_receiver_is_full(line: &str) -> bool {
+    let heads = ["rsync: [receiver] ", "rsync: [Receiver] "];
+    heads.iter().any(|head| line.starts_with(head)) && says_disk_full(line)
 }
 
 /// Messages are kept with each failed path and shown in tables.

@@ -1,5 +1,6 @@
 //! What the end of a run over ssh means, where ssh or the receiver's shell has the word: one table, `ADVICE`.
 
+use super::public::Subject;
 use super::{Lines, Outcome, RefusedForm, is_summary, shortened};
 use crate::rsync::args::RunKind;
 
@@ -77,7 +78,7 @@ const ADVICE: [(&str, &str); 15] = [
 /// It takes `--modify-window=-1` for no option at all.
 const RRSYNC_KNOWS_NOT: &str = "rrsync error: invalid rsync-command syntax or options";
 const MAKES_DIRECTORY: &str = "] mkdir \"";
-const NO_RSYNC: &str = "there is no rsync at the receiver";
+pub(super) const NO_RSYNC: &str = "there is no rsync at the receiver";
 
 /// What to do about a cause, where that is plain.
 #[must_use]
@@ -92,11 +93,16 @@ pub fn advice(cause: &str) -> Option<&'static str> {
 
 /// The outcome of a run over ssh, if it is not rsync's own to tell.
 pub(super) fn judge(kind: RunKind, code: i32, lines: &Lines<'_>) -> Option<Outcome> {
-    let told = || lines.iter().filter(|line| !is_ornament(line));
+    // Messages about files quote names, which may hold any words.
+    let is_of_a_file = |line: &str| Subject::of(line) == Subject::File;
+    let told = || {
+        let told = lines.iter().filter(|line| !is_ornament(line));
+        told.filter(|line| !is_of_a_file(line))
+    };
     let plain = |line: &&str| advice(line).is_some();
     match code {
         FILE_IO => {
-            let line = told().find(|line| line.contains(MAKES_DIRECTORY))?;
+            let line = lines.iter().find(|line| makes_directory(line))?;
             Some(Outcome::Misconfigured(shortened(line)))
         }
         NOT_FOUND | NOT_EXECUTABLE => Some(Outcome::Misconfigured(no_rsync(told().next()))),
@@ -134,6 +140,10 @@ fn no_rsync(line: Option<&str>) -> String {
         Some(line) => format!("{NO_RSYNC}: {}", shortened(line)),
         None => NO_RSYNC.to_owned(),
     }
+}
+
+fn makes_directory(line: &str) -> bool {
+    line.starts_with("rsync: [") && line.contains(MAKES_DIRECTORY)
 }
 
 /// A shell's words. rsync's own messages begin with its name.
@@ -176,6 +186,23 @@ mod tests {
             let cause = misconfigured(FAILED, &stderr);
             assert_eq!(cause, denied);
             assert!(advice(&cause).is_some_and(|advice| advice.contains("authorized_keys")));
+        }
+    }
+
+    #[test]
+    fn what_is_said_of_a_file_is_not_taken_for_the_words_of_ssh() {
+        let vanished = "file has vanished: \"/data/Permission denied (/rsync: not found\"";
+        let kept = "cannot delete non-empty directory: Host key verification failed";
+        for before in [vanished, kept] {
+            assert_eq!(run(PROTOCOL, &format!("{before}\n{CLOSED}")), None);
+            let reset = "client_loop: send disconnect: Broken pipe";
+            let outcome = run(FAILED, &format!("{before}\n{reset}\n{CLOSED}"));
+            assert_eq!(outcome, Some(Outcome::Unreachable(reset.into())));
+            let denied = "root@h: Permission denied (publickey).";
+            assert_eq!(
+                misconfigured(FAILED, &format!("{before}\n{denied}")),
+                denied
+            );
         }
     }
 

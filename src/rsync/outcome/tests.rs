@@ -315,3 +315,57 @@ fn a_remote_that_is_away_is_unreachable() {
         Outcome::Unreachable("rsync was ended by signal 9".into())
     );
 }
+
+const CLOSED: &str = "rsync: connection unexpectedly closed (120 bytes received so far) [sender]";
+const VANISHED: &str = "file has vanished: \"/data/src/d/secret\"";
+const UNREADABLE: &str =
+    "rsync: [sender] send_files failed to open \"/data/src/secret\": Permission denied (13)";
+
+#[test]
+fn a_connection_that_drops_is_not_put_down_to_a_file_that_failed_before() {
+    let dropped =
+        "rsync error: error in rsync protocol data stream (code 12) at io.c(228) [sender=3.5.0]";
+    for before in [
+        VANISHED,
+        UNREADABLE,
+        "cannot delete non-empty directory: secret",
+    ] {
+        let outcome = run(TREE, Exit::Code(12), &[before, CLOSED, dropped], &[b""]);
+        assert_eq!(outcome, Outcome::Unreachable(CLOSED.into()));
+        let outcome = run(TREE, Exit::Code(12), &[before, dropped], &[b""]);
+        assert_eq!(outcome, Outcome::Unreachable(dropped.into()));
+        let hung = run(TREE, Exit::Hung, &[before], &[b""]);
+        assert_eq!(
+            hung,
+            Outcome::Unreachable("rsync hung and was ended".into())
+        );
+    }
+    let reset = "rsync: [sender] read error: Connection reset by peer (104)";
+    let outcome = run(
+        TREE,
+        Exit::Code(12),
+        &[UNREADABLE, CLOSED, reset, dropped],
+        &[b""],
+    );
+    assert_eq!(outcome, Outcome::Unreachable(reset.into()), "it says why");
+    let refused = "@ERROR: auth failed on module m";
+    let outcome = run(TREE, Exit::Code(5), &[VANISHED, refused], &[b""]);
+    assert_eq!(outcome, Outcome::Misconfigured(refused.into()));
+}
+
+#[test]
+fn a_receiver_that_goes_for_lack_of_room_is_said_to() {
+    let full = "rsync: [receiver] write failed on \"big\" (in m): No space left on device (28)";
+    let lines = [VANISHED, full, CLOSED];
+    let outcome = run(TREE, Exit::Code(12), &lines, &[b""]);
+    assert_eq!(outcome, Outcome::Unreachable(full.into()));
+    let outcome = run(TREE, Exit::Code(11), &lines, &[b""]);
+    assert_eq!(outcome, Outcome::DiskFull(full.into()));
+}
+
+#[test]
+fn where_nothing_but_a_file_is_told_the_file_is_the_cause() {
+    let line = "rsync: [Receiver] mkdir \"/x\" failed: Read-only file system (30)";
+    let outcome = run(SEND, Exit::Code(11), &[line], &[b"a"]);
+    assert_eq!(outcome, Outcome::Unreachable(line.into()));
+}
