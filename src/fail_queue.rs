@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 use crate::change::Extent;
 use crate::dirty::DirtyPath;
 use crate::path::RelPath;
+use crate::rsync::outcome::public;
 
 /// The first try after a failure; doubled up to the retry period of the configuration.
 const FIRST_RETRY: Duration = Duration::from_secs(2);
@@ -22,6 +23,14 @@ pub struct Failure {
     pub exit: i32,
     /// Its words.
     pub message: String,
+}
+
+impl Failure {
+    /// The same in words that everybody may hear: no file is named.
+    #[must_use]
+    pub fn public(&self) -> String {
+        public::words(self.exit, &self.message)
+    }
 }
 
 /// A path that failed by itself.

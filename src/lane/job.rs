@@ -237,7 +237,7 @@ pub enum News {
         alone: bool,
     },
     /// It did not, and is left to the next time.
-    PushFailed(String),
+    PushFailed(Failure),
 }
 
 /// What to do next.

@@ -15,11 +15,21 @@ use crate::rsync::outcome::{RefusedForm, ssh};
 const LOGGED_PATHS: u64 = 10;
 
 /// A failure in a few words, without the name of a file, for everybody to hear.
+#[derive(Debug)]
 pub struct Heard {
     /// rsync's exit code, or -1.
     pub exit: i32,
     /// What it was.
     pub cause: String,
+}
+
+impl Heard {
+    fn of(failure: &Failure) -> Self {
+        Self {
+            exit: failure.exit,
+            cause: failure.public(),
+        }
+    }
 }
 
 /// Logs the news of the lane to `remote`. Returns the failure among them.
@@ -28,16 +38,17 @@ pub fn tell(remote: &str, news: Vec<News>) -> Option<Heard> {
     for news in news {
         match news {
             News::Down {
-                failure: Failure { exit, message },
+                failure,
                 needs_mending,
             } => {
+                let Failure { exit, message } = &failure;
                 if needs_mending {
                     error!(
                         MESSAGE_ID = id::REMOTE_NEEDS_MENDING,
                         SERSYNC_REMOTE = remote,
                         SERSYNC_EXIT = exit,
                         "{remote} does not take files: {}",
-                        hint(&message)
+                        hint(message)
                     );
                 } else {
                     warn!(
@@ -47,10 +58,7 @@ pub fn tell(remote: &str, news: Vec<News>) -> Option<Heard> {
                         "{remote} is unreachable, changes are kept: {message}"
                     );
                 }
-                heard = Some(Heard {
-                    exit,
-                    cause: message,
-                });
+                heard = Some(Heard::of(&failure));
             }
             News::Back(after) => {
                 let seconds = after.as_secs();
@@ -94,13 +102,15 @@ pub fn tell(remote: &str, news: Vec<News>) -> Option<Heard> {
                 deleted,
                 alone,
             } => pushed(remote, sent, deleted, alone),
-            News::PushFailed(cause) => {
+            News::PushFailed(failure) => {
                 warn!(
                     MESSAGE_ID = id::PATH_FAILED,
                     SERSYNC_REMOTE = remote,
-                    "the scheduled push to {remote} failed and is left to the next time: {cause}"
+                    SERSYNC_EXIT = failure.exit,
+                    "the scheduled push to {remote} failed and is left to the next time: {}",
+                    failure.message
                 );
-                heard = Some(Heard { exit: -1, cause });
+                heard = Some(Heard::of(&failure));
             }
         }
     }
@@ -182,6 +192,16 @@ fn pushed(remote: &str, sent: u64, deleted: u64, alone: bool) {
 /// So many paths failed, in words that name none.
 pub fn failed_paths(count: u64) -> String {
     format!("{} failed", counted(count, "path", "paths"))
+}
+
+/// A verification could not be made.
+pub fn not_compared(remote: &str, failure: &Failure) {
+    info!(
+        SERSYNC_REMOTE = remote,
+        SERSYNC_EXIT = failure.exit,
+        "{remote} was not compared: {}",
+        failure.message
+    );
 }
 
 /// A verification found this many differences.

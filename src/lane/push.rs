@@ -13,6 +13,7 @@ use super::{End, News, Report};
 use crate::change::Extent;
 use crate::control::counted;
 use crate::dirty::{DirtyPath, TREE_RETRY};
+use crate::fail_queue::Failure;
 use crate::path::RelPath;
 
 /// rsync's words for a directory that is only at the receiver, and in which an excluded file keeps its place.
@@ -106,10 +107,10 @@ impl Push {
             }
         }
         if let Some(failure) = failure {
-            return Some(News::PushFailed(failure.message));
+            return Some(News::PushFailed(failure));
         }
         if withheld > 0 {
-            return Some(News::PushFailed(format!(
+            return Some(push_failed(format!(
                 "it would have deleted {}, more than `maxDelete` allows, and deleted none",
                 counted(withheld, "entry", "entries")
             )));
@@ -132,13 +133,17 @@ impl Push {
             owed.due += TREE_RETRY * 2_u32.pow(u32::from(owed.tries.min(6)));
         }
         if owed.tries == MOST_TRIES {
-            return Some(News::PushFailed(
+            return Some(push_failed(
                 "the source had changed each time it was compared".into(),
             ));
         }
         self.owed = Some(owed);
         None
     }
+}
+
+fn push_failed(message: String) -> News {
+    News::PushFailed(Failure { exit: -1, message })
 }
 
 /// The batch of a push.

@@ -197,7 +197,7 @@ impl LaneState {
         if children.is_empty() || !has_room || self.full_disk >= FULL_DISK_TRIES {
             return self.path_failed(&tree, failure, now);
         }
-        self.last_error = failure.message;
+        self.last_error = failure.public();
         self.failed.on_split(&tree.path);
         if deletes {
             self.unswept.insert(tree.path.clone());
@@ -288,7 +288,7 @@ impl LaneState {
         jitter: f64,
     ) -> Vec<News> {
         let is_new = self.down.is_none();
-        self.last_error.clone_from(&failure.message);
+        self.last_error = failure.public();
         self.down
             .get_or_insert_with(|| Down::since(now))
             .on_failed(needs_mending, now, jitter);

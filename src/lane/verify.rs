@@ -2,11 +2,12 @@
 
 use std::sync::Arc;
 
-use super::End;
 use super::context::{Context, Halt};
 use super::removal::left_out;
 use super::transfer::on_disk;
+use super::{End, news};
 use crate::control::DriftKind;
+use crate::fail_queue::Failure;
 use crate::filter::Kind;
 use crate::path::RelPath;
 use crate::resolve::mirrored::Mirrored;
@@ -28,7 +29,7 @@ impl Context {
     /// Compares what is below some directories, or some files, by checksum, without changing anything.
     ///
     /// # Errors
-    /// Why it could not be done.
+    /// Why it could not be done, in words for everybody; the log has the full ones.
     pub async fn verify(
         self: &Arc<Self>,
         paths: &[RelPath],
@@ -85,7 +86,12 @@ impl Context {
         match (&ended.exit, judge(kind, &ended, &names)) {
             // What vanished meanwhile is no drift.
             (Exit::Code(0 | 24), _) => Ok(verified),
-            (_, Outcome::Unreachable(cause) | Outcome::Misconfigured(cause)) => Err(cause),
+            (exit, Outcome::Unreachable(message) | Outcome::Misconfigured(message)) => {
+                let exit = exit.code();
+                let failure = Failure { exit, message };
+                news::not_compared(&self.remote.target.to_string(), &failure);
+                Err(failure.public())
+            }
             (exit, _) => Err(format!("not all of it could be compared: {exit}")),
         }
     }

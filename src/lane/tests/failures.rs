@@ -434,3 +434,82 @@ fn what_was_refused_from_the_beginning_is_not_in_doubt() {
     lane.on_report(Route::Path, synced(&again), back, 0.0);
     assert_eq!(lane.plan(back).wake, None);
 }
+
+/// What rsync says of a file of this name, and what a remote ends with.
+const FULL: &str =
+    "rsync: [receiver] write failed on \"plans/secret\" (in m): No space left on device (28)";
+
+#[test]
+fn what_everybody_is_told_of_a_remote_that_went_names_no_file() {
+    let now = Instant::now();
+    let ends = [
+        End::Unreachable(failure(12, FULL)),
+        End::Misconfigured(failure(11, FULL)),
+    ];
+    for end in ends {
+        let (mut lane, tree) = lane_with_a_tree_run(now);
+        let report = Report {
+            again: tree.paths.clone(),
+            end,
+            ..Report::default()
+        };
+        let news = lane.on_report(Route::Tree, report, now, 0.0);
+        let told = lane.condition().last_error;
+        assert!(!told.contains("secret"), "{told}");
+        assert!(told.contains("No space left"), "{told}");
+        assert_eq!(lane.settled(now, true), Some(Settled::Unreachable(told)));
+        // The journal is for those who may read it.
+        assert!(
+            matches!(&news[..], [News::Down { failure, .. }] if failure.message == FULL),
+            "{news:?}"
+        );
+        let heard = news::tell("h::m", news).expect("a failure");
+        assert!(!heard.cause.contains("secret"), "{heard:?}");
+    }
+}
+
+#[test]
+fn what_everybody_is_told_of_a_disk_that_is_full_names_no_file() {
+    let now = Instant::now();
+    let (mut lane, tree) = lane_with_a_tree_run(now);
+    let report = Report {
+        split: vec![Split {
+            tree: tree.paths[0].clone(),
+            children: vec![DirtyPath::now(path("plans"), Extent::Subtree)],
+            deletes: false,
+            failure: failure(11, FULL),
+        }],
+        end: End::DiskFull(failure(11, FULL)),
+        ..Report::default()
+    };
+    lane.on_report(Route::Tree, report, now, 0.0);
+    let told = lane.condition().last_error;
+    assert!(!told.contains("secret"), "{told}");
+    assert!(told.contains("No space left"), "{told}");
+}
+
+#[test]
+fn what_everybody_is_told_of_a_push_that_failed_names_no_file() {
+    let news = vec![News::PushFailed(failure(11, FULL))];
+    let heard = news::tell("h::m", news).expect("a failure");
+    assert_eq!(heard.exit, 11);
+    assert!(!heard.cause.contains("secret"), "{heard:?}");
+}
+
+#[test]
+fn a_path_that_failed_is_listed_with_all_that_rsync_said() {
+    let now = Instant::now();
+    let mut lane = lane();
+    lane.on_change(Change::subtree(path("plans")), now);
+    let first = job(&mut lane, now);
+    let report = Report {
+        failed: vec![(first.paths[0].clone(), failure(23, FULL))],
+        ..Report::default()
+    };
+    lane.on_report(Route::Path, report, now, 0.0);
+    let messages = lane
+        .failed()
+        .iter()
+        .map(|(_, failed)| &failed.failure.message);
+    assert_eq!(messages.collect::<Vec<_>>(), [FULL]);
+}
