@@ -131,15 +131,21 @@ impl FailQueue {
     }
 
     /// A path got through, with everything below it if it was a subtree. The job began at `began`: it says nothing of what
-    /// failed since then.
-    pub fn on_synced(&mut self, path: &RelPath, extent: Extent, began: Instant) {
+    /// failed since then. Returns what has left the queue by that.
+    pub fn on_synced(
+        &mut self,
+        path: &RelPath,
+        extent: Extent,
+        began: Instant,
+    ) -> Vec<(RelPath, Failed)> {
+        let mut left = Vec::new();
         // Sending a directory itself says nothing of a failure below it.
         if self
             .paths
             .get(path)
             .is_some_and(|failed| failed.extent <= extent && failed.last <= began)
         {
-            self.remove(path);
+            left.extend(self.remove(path));
         }
         if extent == Extent::Subtree {
             let below: Vec<RelPath> = self
@@ -152,10 +158,15 @@ impl FailQueue {
                 .filter(|(_, failed)| failed.last <= began)
                 .map(|(other, _)| other.clone())
                 .collect();
-            for other in below {
-                self.remove(&other);
-            }
+            left.extend(below.iter().filter_map(|other| self.remove(other)));
         }
+        left
+    }
+
+    /// Whether this path is in the queue.
+    #[must_use]
+    pub fn holds(&self, path: &RelPath) -> bool {
+        self.paths.contains_key(path)
     }
 
     /// What is known of these paths, for [`put_back`](Self::put_back).
@@ -176,14 +187,14 @@ impl FailQueue {
 
     /// A directory is made equal entry by entry from now on: what is below it stands for it.
     pub fn on_split(&mut self, path: &RelPath) {
-        if self.paths.contains_key(path) {
+        if self.holds(path) {
             self.remove(path);
         }
     }
 
-    fn remove(&mut self, path: &RelPath) {
-        self.paths.remove(path);
+    fn remove(&mut self, path: &RelPath) -> Option<(RelPath, Failed)> {
         self.touched.insert(path.clone());
+        self.paths.remove_entry(path)
     }
 
     /// A path that failed before this start, since then; it is tried soon.

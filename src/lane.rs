@@ -54,6 +54,8 @@ use slot::Slot;
 const MOST_DIRTY: usize = 50_000;
 /// Tree jobs remembered after their end: far more than end while a watcher reads what has happened.
 const MOST_ENDED: usize = 64;
+/// The message of a removal that is kept for the next start without having failed.
+const REMOVAL_OWED: &str = "its removal was owed when the service ended or read its file again";
 /// In place of an exit code: a path that is left as it is, for a file system that is not mounted there.
 pub const VOLUME_MISSING: i32 = -2;
 
@@ -186,10 +188,9 @@ impl LaneState {
             .chain(withheld)
             .collect();
         for dirty in owed {
-            let message = "its removal was owed when the service ended or read its file again";
             let failure = Failure {
                 exit: -1,
-                message: message.into(),
+                message: REMOVAL_OWED.into(),
             };
             self.failed.on_failed(&dirty, failure, now);
         }

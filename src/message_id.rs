@@ -11,6 +11,8 @@
 
 /// A path could not be brought to a remote; it is tried again by itself.
 pub const PATH_FAILED: &str = "719ac8e9fd1a44b19fb904306892e202";
+/// A path that could not be brought to a remote got through, or is gone.
+pub const PATH_RECOVERED: &str = "a7900e8edeb44863b2fef04d7a0d6fba";
 /// A remote cannot be reached; changes are kept.
 pub const REMOTE_DOWN: &str = "bc245bb3dfa4476a931bddc2d03cc3be";
 /// A remote answers but does not take files until somebody mends something.
@@ -43,8 +45,9 @@ pub const JOURNAL_STALLED: &str = "9bb46599f9124548b6c8cf8f8add4707";
 pub const PLUGIN_FAILED: &str = "dfbcc10fd73a4f96ae84f254921bc6d9";
 
 /// Each with its name.
-pub const ALL: [(&str, &str); 16] = [
+pub const ALL: [(&str, &str); 17] = [
     ("PATH_FAILED", PATH_FAILED),
+    ("PATH_RECOVERED", PATH_RECOVERED),
     ("REMOTE_DOWN", REMOTE_DOWN),
     ("REMOTE_NEEDS_MENDING", REMOTE_NEEDS_MENDING),
     ("REMOTE_BACK", REMOTE_BACK),

@@ -223,6 +223,8 @@ pub enum News {
     Released,
     /// A path failed by itself.
     PathFailed(RelPath, Failure),
+    /// A path of which that was told got through or is gone, after so many failures.
+    PathRecovered(RelPath, u32),
     /// What a remote has of a path is kept, since a file system is not mounted there: why, in words without a path.
     VolumeMissing(RelPath, String),
     /// From now on without this option.

@@ -11,7 +11,7 @@ use crate::message_id as id;
 use crate::path::RelPath;
 use crate::rsync::outcome::{RefusedForm, ssh};
 
-/// Failed paths of one job that are logged one by one.
+/// Paths of one job that are logged one by one as failed, or as failing no longer.
 const LOGGED_PATHS: u64 = 10;
 
 /// A failure in a few words, without the name of a file, for everybody to hear.
@@ -34,30 +34,14 @@ impl Heard {
 
 /// Logs the news of the lane to `remote`. Returns the failure among them.
 pub fn tell(remote: &str, news: Vec<News>) -> Option<Heard> {
-    let (mut failed, mut heard) = (0, None);
+    let (mut failed, mut recovered, mut heard) = (0, 0, None);
     for news in news {
         match news {
             News::Down {
                 failure,
                 needs_mending,
             } => {
-                let Failure { exit, message } = &failure;
-                if needs_mending {
-                    error!(
-                        MESSAGE_ID = id::REMOTE_NEEDS_MENDING,
-                        SERSYNC_REMOTE = remote,
-                        SERSYNC_EXIT = exit,
-                        "{remote} does not take files: {}",
-                        hint(message)
-                    );
-                } else {
-                    warn!(
-                        MESSAGE_ID = id::REMOTE_DOWN,
-                        SERSYNC_REMOTE = remote,
-                        SERSYNC_EXIT = exit,
-                        "{remote} is unreachable, changes are kept: {message}"
-                    );
-                }
+                down(remote, &failure, needs_mending);
                 heard = Some(Heard::of(&failure));
             }
             News::Back(after) => {
@@ -90,6 +74,18 @@ pub fn tell(remote: &str, news: Vec<News>) -> Option<Heard> {
                 let cause = failed_paths(failed);
                 heard.get_or_insert(Heard { exit, cause }).cause = failed_paths(failed);
             }
+            News::PathRecovered(path, failures) => {
+                recovered += 1;
+                if recovered <= LOGGED_PATHS {
+                    info!(
+                        MESSAGE_ID = id::PATH_RECOVERED,
+                        SERSYNC_REMOTE = remote,
+                        SERSYNC_PATH = %path,
+                        "{path} no longer fails on {remote}, after {}",
+                        counted(failures.into(), "failure", "failures")
+                    );
+                }
+            }
             News::VolumeMissing(path, cause) => {
                 heard.get_or_insert(volume_missing(remote, &path, &cause));
             }
@@ -114,6 +110,32 @@ pub fn tell(remote: &str, news: Vec<News>) -> Option<Heard> {
             }
         }
     }
+    more(remote, failed, recovered);
+    heard
+}
+
+/// A remote went away, or will not have us.
+fn down(remote: &str, Failure { exit, message }: &Failure, needs_mending: bool) {
+    if needs_mending {
+        error!(
+            MESSAGE_ID = id::REMOTE_NEEDS_MENDING,
+            SERSYNC_REMOTE = remote,
+            SERSYNC_EXIT = exit,
+            "{remote} does not take files: {}",
+            hint(message)
+        );
+    } else {
+        warn!(
+            MESSAGE_ID = id::REMOTE_DOWN,
+            SERSYNC_REMOTE = remote,
+            SERSYNC_EXIT = exit,
+            "{remote} is unreachable, changes are kept: {message}"
+        );
+    }
+}
+
+/// The number of those that were not logged one by one.
+fn more(remote: &str, failed: u64, recovered: u64) {
     if failed > LOGGED_PATHS {
         let more = failed - LOGGED_PATHS;
         warn!(
@@ -122,7 +144,14 @@ pub fn tell(remote: &str, news: Vec<News>) -> Option<Heard> {
             "{more} more paths failed on {remote} and are tried again"
         );
     }
-    heard
+    if recovered > LOGGED_PATHS {
+        let more = recovered - LOGGED_PATHS;
+        info!(
+            MESSAGE_ID = id::PATH_RECOVERED,
+            SERSYNC_REMOTE = remote,
+            "{more} more paths no longer fail on {remote}"
+        );
+    }
 }
 
 /// What a remote has of a path is left as it is.

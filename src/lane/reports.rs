@@ -4,7 +4,9 @@ use std::time::{Duration, Instant};
 
 use super::down::Down;
 use super::planning::MOST_PATHS;
-use super::{End, Hold, LaneState, MOST_DIRTY, MOST_ENDED, News, Report, Split, VOLUME_MISSING};
+use super::{
+    End, Hold, LaneState, MOST_DIRTY, MOST_ENDED, News, REMOVAL_OWED, Report, Split, VOLUME_MISSING,
+};
 use crate::change::{Change, Extent};
 use crate::dirty::{DirtyPath, Route};
 use crate::fail_queue::{Failed, Failure};
@@ -105,8 +107,9 @@ impl LaneState {
         let withheld = std::mem::take(&mut report.withheld);
         let (removed, would) = (report.deleted, report.would_delete);
         news.extend(self.allowance.on_report(removed, withheld, would, now));
+        let mut left = Vec::new();
         for dirty in report.synced {
-            self.failed.on_synced(&dirty.path, dirty.extent, began);
+            left.extend(self.failed.on_synced(&dirty.path, dirty.extent, began));
         }
         self.failed.put_back(still_failed);
         if poisoned {
@@ -154,7 +157,17 @@ impl LaneState {
             news.extend(self.on_end(report.end, now, jitter));
         }
         news.extend(self.allowance.on_oldest(self.oldest_owed()));
+        news.extend(self.recovered(left));
         news
+    }
+
+    /// What has left the fail queue and is not in it again, as far as it was told that it failed.
+    fn recovered(&self, left: Vec<(RelPath, Failed)>) -> impl Iterator<Item = News> {
+        left.into_iter()
+            .filter(|(path, failed)| {
+                failed.failure.message != REMOVAL_OWED && !self.failed.holds(path)
+            })
+            .map(|(path, failed)| News::PathRecovered(path, failed.attempts))
     }
 
     /// The remote answers a probe and goes away at this batch, again and again: something in it is the cause.

@@ -50,6 +50,13 @@ pub fn a_path_that_fails_is_told_with_its_name_and_rsyncs_words(machine: &Machin
     machine.ok(["chattr", "-i", &locked]);
     instance.call("RetryFailed", &[]).succeeded();
     instance.in_sync(SOON);
+    let id = format!("MESSAGE_ID={}", message_id::PATH_RECOVERED);
+    let matches = ["-u", &instance.unit(), "-p", "info", &id];
+    let entry = wait_for_entry(machine, &matches);
+    assert!(entry.field("SERSYNC_PATH").contains("locked"), "{entry:?}");
+    assert!(entry.field("SERSYNC_REMOTE").contains("told"), "{entry:?}");
+    instance.carries("locked");
+    assert_eq!(entries(machine, &matches).len(), 1);
 }
 
 pub fn the_journal_explains_what_happened(machine: &Machine) {

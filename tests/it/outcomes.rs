@@ -43,6 +43,9 @@ const TIMEOUT: u32 = 5;
 /// What is said of a path that failed by itself.
 const FAILED: &[&str] = &["failed on rsync://", "is tried again"];
 
+/// The same when it fails no longer.
+const RECOVERED: &[&str] = &["no longer fails on rsync://"];
+
 /// A mirror and the stage of its rsync; sersync does not run yet.
 fn staged() -> io::Result<(Mirror, Stage)> {
     let mut mirror = Mirror::prepare()?;
@@ -851,9 +854,14 @@ fn a_path_that_fails_for_ever_is_tried_at_growing_intervals_and_dropped_when_it_
         1,
         "the tries after the first are no news"
     );
+    assert_eq!(said(&mirror, RECOVERED), 0, "it still fails");
     stage.clear("bad")?;
     mirror.in_sync_within(AFTER_BACK_OFF);
     wait_until(SOON, "it is dropped", || failed(&mirror).is_empty());
+    wait_until(SOON, "that is said", || said(&mirror, RECOVERED) > 0);
+    fs::write(mirror.source("bad"), "other content")?;
+    mirror.in_sync();
+    assert_eq!(said(&mirror, RECOVERED), 1, "once");
     mirror.finish()
 }
 
@@ -862,7 +870,9 @@ fn a_path_that_fails_for_ever_is_dropped_when_it_is_gone() -> io::Result<()> {
     let (mut mirror, _stage) = one_that_fails()?;
     fs::remove_file(mirror.source("bad"))?;
     wait_until(SOON, "it is dropped", || failed(&mirror).is_empty());
+    wait_until(SOON, "that is said", || said(&mirror, RECOVERED) > 0);
     mirror.in_sync();
+    assert_eq!(said(&mirror, RECOVERED), 1, "once");
     mirror.finish()
 }
 

@@ -513,3 +513,78 @@ fn a_path_that_failed_is_listed_with_all_that_rsync_said() {
         .map(|(_, failed)| &failed.failure.message);
     assert_eq!(messages.collect::<Vec<_>>(), [FULL]);
 }
+
+/// A lane in which these paths have failed once, and the job that tries them again.
+fn lane_with_failures(paths: &[&str], now: Instant) -> (LaneState, Job) {
+    let mut lane = lane();
+    for name in paths {
+        lane.on_change(Change::entry(path(name)), now);
+    }
+    let first = job(&mut lane, now);
+    let failed = first.paths.iter().cloned();
+    let report = Report {
+        failed: failed.map(|dirty| (dirty, failure(23, FULL))).collect(),
+        ..Report::default()
+    };
+    let news = lane.on_report(Route::Path, report, now, 0.0);
+    assert_eq!(news.len(), paths.len(), "{news:?}");
+    let due = lane.failed().next_due().expect("tried again");
+    let again = job(&mut lane, due);
+    (lane, again)
+}
+
+#[test]
+fn that_a_path_fails_no_longer_is_told_once() {
+    let now = Instant::now();
+    let (mut lane, again) = lane_with_failures(&["f5"], now);
+    let news = lane.on_report(Route::Path, synced(&again), now, 0.0);
+    assert_eq!(news, [News::PathRecovered(path("f5"), 1)]);
+    let now = now + PERIOD;
+    lane.on_change(Change::entry(path("f5")), now);
+    let later = job(&mut lane, now);
+    assert_eq!(lane.on_report(Route::Path, synced(&later), now, 0.0), []);
+}
+
+#[test]
+fn a_path_that_fails_once_more_has_not_recovered_also_if_its_tree_got_through() {
+    let now = Instant::now();
+    let (mut lane, again) = lane_with_failures(&["d/locked"], now);
+    let failed = again.paths.iter().cloned();
+    let report = Report {
+        synced: vec![DirtyPath::now(path("d"), Extent::Subtree)],
+        failed: failed.map(|dirty| (dirty, failure(23, FULL))).collect(),
+        ..Report::default()
+    };
+    assert_eq!(lane.on_report(Route::Path, report, now, 0.0), []);
+    assert_eq!(lane.failed().len(), 1);
+}
+
+#[test]
+fn all_paths_below_a_directory_that_got_through_have_recovered() {
+    let now = Instant::now();
+    let (mut lane, again) = lane_with_failures(&["d/a", "d/b"], now);
+    let report = Report {
+        synced: vec![DirtyPath::now(path("d"), Extent::Subtree)],
+        again: again.paths.clone(),
+        end: End::Reached,
+        ..Report::default()
+    };
+    let news = lane.on_report(Route::Path, report, now, 0.0);
+    let recovered = ["d/a", "d/b"].map(|name| News::PathRecovered(path(name), 1));
+    assert_eq!(news, recovered);
+}
+
+#[test]
+fn a_removal_that_was_only_owed_at_the_last_end_was_no_failure_and_is_no_recovery() {
+    let now = Instant::now();
+    let mut lane = lane();
+    let gone = DirtyPath {
+        removed: true,
+        ..DirtyPath::now(path("gone"), Extent::Entry)
+    };
+    lane.failed.on_failed(&gone, failure(-1, REMOVAL_OWED), now);
+    let due = lane.failed().next_due().expect("tried again");
+    let again = job(&mut lane, due);
+    assert_eq!(lane.on_report(Route::Path, synced(&again), now, 0.0), []);
+    assert!(lane.failed().is_empty());
+}
