@@ -214,6 +214,21 @@ fn nothing_hides_what_may_be_mirrored() {
     assert_eq!(one("ReadWritePaths"), "-/proc/sys/fs/inotify");
 }
 
+#[test]
+fn memory_that_is_shared_with_the_host_is_not_written() {
+    let paths = values("sersync@.service", "ReadOnlyPaths").concat();
+    // PrivateDevices= leaves the host's /dev/shm in place, and ProtectSystem= leaves /dev out.
+    assert!(paths.split(' ').any(|path| path == "-/dev/shm"), "{paths}");
+}
+
+#[test]
+fn a_receiver_may_make_the_nodes_of_all_devices_and_open_none() {
+    let allowed = values("local-target.conf", "DeviceAllow");
+    assert_eq!(allowed, ["block-* m", "char-* m"]);
+    assert_eq!(values("local-target.conf", "DevicePolicy"), [""; 0]);
+    assert_eq!(values("sersync@.service", "DevicePolicy"), ["closed"]);
+}
+
 /// A section, a comment, a setting or nothing.
 #[test]
 fn every_line_is_short_and_says_something() {
