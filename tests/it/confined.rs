@@ -250,7 +250,7 @@ fn links_are_followed_out_of_the_source_where_the_params_say_so() -> io::Result<
 }
 
 /// Puts a file system of its own, or another `/etc`, into the view of sersync alone.
-fn in_a_view_of_its_own(script: &str, command: &Command) -> Command {
+pub fn in_a_view_of_its_own(script: &str, command: &Command) -> Command {
     let mut unshare = Command::new("unshare");
     unshare.args(["--mount", "--propagation", "private", "sh", "-c"]);
     unshare.arg(format!("{script} && exec \"$@\"")).arg("sh");
@@ -264,7 +264,8 @@ fn in_a_view_of_its_own(script: &str, command: &Command) -> Command {
     unshare
 }
 
-fn command(mirror: &Mirror) -> Command {
+/// `sersync run` for a mirror, to be started in another way than by the harness.
+pub fn command(mirror: &Mirror) -> Command {
     let mut command = Sersync::command();
     command
         .args(["run", "--bus", "none", "--config"])

@@ -3,9 +3,11 @@
 
 use std::fs;
 use std::io;
+use std::process::Command;
 use std::time::{Duration, Instant};
 
 use crate::bus::Bus;
+use crate::confined::{command, in_a_view_of_its_own};
 use crate::confxml::Remote;
 use crate::guards::{Disk, rounds};
 use crate::harness::{AFTER_BACK_OFF, Mirror, SOON, grow, pause, stays, wait_until};
@@ -155,4 +157,64 @@ fn a_target_that_is_lazily_unmounted_at_any_moment_becomes_equal_when_it_is_back
     }
     println!("at most {most} entries beneath");
     mirror.finish()
+}
+
+/// What a sandbox without the drop-in takes away is said with this.
+const DROP_IN: &str = "its drop-in local-target.conf opens it";
+
+/// How often a line with these words was logged.
+fn said(mirror: &Mirror, words: &[&str]) -> usize {
+    let log = mirror.log();
+    let has_words = |line: &&str| words.iter().all(|word| line.contains(word));
+    log.lines().filter(has_words).count()
+}
+
+#[test]
+fn a_target_that_may_not_be_written_is_said_at_the_start_and_once_instead_of_for_each_path()
+-> io::Result<()> {
+    if !rustix::process::geteuid().is_root() {
+        return Ok(());
+    }
+    let mut mirror = Mirror::prepare()?;
+    let replica = mirror.replica("");
+    mirror.config.mirrors[0].remotes = vec![Remote::Local(replica.clone())];
+    grow(&mirror.source(""), 3, 10, 100)?;
+    // As ProtectSystem=strict has it.
+    let at = replica.display();
+    let script = format!("mount --bind '{at}' '{at}' && mount -o remount,bind,ro '{at}'");
+    mirror.run_by(in_a_view_of_its_own(&script, &command(&mirror)))?;
+    let words = ["cannot be written", DROP_IN];
+    mirror.sersync().wait_for_problem(&words);
+    for number in 0..10 {
+        fs::write(mirror.source(format!("new{number}")), "content")?;
+    }
+    // It is tried again meanwhile, and no path is to blame.
+    stays(WATCHED, "it is said once", || {
+        said(&mirror, &words) == 1 && said(&mirror, &["is tried again"]) == 0
+    });
+    assert_eq!(strays(&mirror), 0);
+    mirror.stop();
+    Ok(())
+}
+
+#[test]
+fn rights_that_a_receiver_needs_and_does_not_have_are_said_at_the_start_and_once() -> io::Result<()>
+{
+    if !rustix::process::geteuid().is_root() {
+        return Ok(());
+    }
+    let mut mirror = Mirror::prepare()?;
+    mirror.config.mirrors[0].remotes = vec![Remote::Local(mirror.replica(""))];
+    let sersync = command(&mirror);
+    let mut confined = Command::new("setpriv");
+    let taken = "-chown,-fowner";
+    confined.args(["--bounding-set", taken, "--inh-caps", taken]);
+    confined.arg(sersync.get_program()).args(sersync.get_args());
+    mirror.run_by(in_a_view_of_its_own("true", &confined))?;
+    let words = ["without CAP_CHOWN, CAP_FOWNER", DROP_IN];
+    mirror.sersync().wait_for_problem(&words);
+    mirror.in_sync();
+    assert_eq!(said(&mirror, &words), 1);
+    mirror.stop();
+    Ok(())
 }
