@@ -2,10 +2,12 @@
 
 use std::fs;
 
+use sersync::message_id;
+
 use crate::instance::Instance;
-use crate::journal_entries::wait_for_entry;
+use crate::journal_entries::{Entry, entries, wait_for_entry};
 use crate::machine::Machine;
-use crate::wait::SOON;
+use crate::wait::{SOON, wait_until};
 
 /// The limits, what is too low for a service, and what it raises them to at least.
 const LOWERED: [(&str, u64, u64); 3] = [
@@ -56,13 +58,35 @@ pub fn it_goes_on_where_the_limits_cannot_be_raised(machine: &Machine) {
     }
     instance.systemctl("start").succeeded();
     instance.carries("with low limits");
-    for (name, low, _) in LOWERED {
+    let id = format!("MESSAGE_ID={}", message_id::LIMIT_REACHED);
+    let matches = ["-u", &instance.unit(), "-p", "warning", &id];
+    wait_until(SOON, "each limit is told", || {
+        entries(machine, &matches).len() >= LOWERED.len()
+    });
+    let told = entries(machine, &matches);
+    for (name, low, wanted) in LOWERED {
         assert_eq!(limit(machine, name), low, "{name}");
+        let told = told.iter().filter(|entry| {
+            entry
+                .message()
+                .contains(&format!("fs.inotify.{name} is {low}, "))
+        });
+        let told: Vec<&str> = told.map(Entry::message).collect();
+        assert_eq!(told.len(), 1, "{name}: {told:?}");
+        assert!(
+            told[0].contains(&format!("{wanted} is wanted: set it with sysctl")),
+            "{told:?}"
+        );
     }
 }
 
 pub fn nothing_but_its_own_directories_and_these_limits_can_be_written(machine: &Machine) {
     let instance = Instance::start(machine, "confined");
+    let neighbour = Instance::start(machine, "confined_too");
+    let states = ["confined", "confined_too"].map(|name| format!("/var/lib/sersync/{name}"));
+    for state in &states {
+        assert!(machine.path(state).is_dir(), "{state} is missing");
+    }
     let pid = instance.main_pid().to_string();
     let writable = |path: &str| {
         let command = [
@@ -93,6 +117,8 @@ pub fn nothing_but_its_own_directories_and_these_limits_can_be_written(machine: 
         "/var/tmp",
         "/var/lib",
         "/var/lib/sersync",
+        &states[1],
+        &neighbour.source_path(),
         "/var/log",
         "/run",
         "/run/systemd",
@@ -100,6 +126,8 @@ pub fn nothing_but_its_own_directories_and_these_limits_can_be_written(machine: 
         "/proc/sys/vm/swappiness",
         "/proc/sys/fs/file-max",
         "/sys/fs/cgroup",
+        "/dev",
+        "/dev/shm",
     ] {
         assert!(!writable(other), "{other} can be written");
     }
