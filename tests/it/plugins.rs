@@ -14,7 +14,7 @@ use rustix::process::Signal;
 
 use crate::bus::Bus;
 use crate::confxml::Remote;
-use crate::harness::{Mirror, SOON, stays, wait_until};
+use crate::harness::{AFTER_BACK_OFF, Mirror, SOON, stays, wait_until};
 use crate::rsync_daemon::free_port;
 
 /// Names that would do harm in a shell, a form, a URL or a list of lines.
@@ -696,6 +696,39 @@ fn a_removal_that_a_switch_does_not_let_through_is_not_told() -> io::Result<()> 
         }
     }
     Ok(())
+}
+
+#[test]
+fn what_no_remote_got_before_it_went_is_not_told_where_removals_are_not_let_through()
+-> io::Result<()> {
+    let server = Listener::http(OK)?;
+    let mut mirror = Mirror::prepare()?;
+    let host = format!(
+        "<deshost url=\"http://127.0.0.1:{}/\" port=\"80\"/>",
+        server.port
+    );
+    let plugin = port_definition("http", &mirror.at("source"), &host);
+    mirror.config.switches = vec![("delete", false), ("moveFrom", false)];
+    let mut mirror = running(vec![plugin], mirror)?;
+    mirror.daemon.stop();
+    fs::write(mirror.source("short-lived"), "new")?;
+    mirror.sersync().wait_for_problem(&["unreachable"]);
+    fs::remove_file(mirror.source("short-lived"))?;
+    fs::write(mirror.source("marker"), "new")?;
+    mirror.daemon.start()?;
+    for marker in ["marker", "another"] {
+        fs::write(mirror.source(marker), "new")?;
+        wait_until(AFTER_BACK_OFF, "what is there is told", || {
+            let heard = server.heard();
+            heard
+                .iter()
+                .any(|one| one.contains(&format!("/{marker}&mask=8")))
+        });
+    }
+    let heard = server.heard();
+    let told = heard.iter().any(|one| one.contains("short-lived"));
+    assert!(!told, "{heard:?}");
+    mirror.finish()
 }
 
 #[test]
