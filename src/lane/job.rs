@@ -264,7 +264,7 @@ pub enum Settled {
     Paused,
     /// Not before a guard lets go.
     Held(String),
-    /// Not before the remote, which was just tried, can be reached: rsync's words.
+    /// Not before the remote, which was just tried, can be reached: why, in words that name no file.
     Unreachable(String),
 }
 
@@ -281,6 +281,6 @@ pub struct Condition {
     pub oldest: Option<Instant>,
     /// When the remote is tried again, while it cannot be reached.
     pub next_try: Option<Instant>,
-    /// What is wrong, or was wrong last.
+    /// What is wrong, or was wrong last, in words that name no file.
     pub last_error: String,
 }

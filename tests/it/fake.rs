@@ -68,11 +68,16 @@ impl Stage {
 
     /// `sersync run` with that rsync.
     pub fn command(&self, mirror: &Mirror) -> Command {
+        self.command_on("none", mirror)
+    }
+
+    /// The same on a bus.
+    pub fn command_on(&self, bus: &str, mirror: &Mirror) -> Command {
         let mut command = Sersync::command();
         let path = std::env::var_os("PATH").unwrap_or_default();
         let path = std::iter::once(self.dir.join("bin")).chain(std::env::split_paths(&path));
         command
-            .args(["run", "--bus", "none", "--config"])
+            .args(["run", "--bus", bus, "--config"])
             .arg(&mirror.config.file)
             .arg("--state-dir")
             .arg(mirror.at("state"))

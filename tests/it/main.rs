@@ -31,6 +31,7 @@ mod sersync;
 mod sshd;
 mod tree;
 
+mod broadcast;
 mod changes;
 mod confined;
 mod control;

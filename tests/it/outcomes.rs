@@ -877,6 +877,33 @@ fn a_path_that_fails_for_ever_is_dropped_when_it_is_gone() -> io::Result<()> {
 }
 
 #[test]
+fn many_paths_that_fail_no_longer_are_told_by_some_names_and_their_number() -> io::Result<()> {
+    const PATHS: usize = 60;
+    let mut mirror = Mirror::prepare()?;
+    fs::create_dir(mirror.source("locked"))?;
+    for number in 0..PATHS {
+        fs::write(mirror.source(format!("locked/{number}")), "content")?;
+    }
+    fs::create_dir_all(mirror.replica("locked"))?;
+    let Some(locked) = Immutable::make(mirror.replica("locked")) else {
+        return Ok(());
+    };
+    mirror.run()?;
+    wait_until(SOON, "they are listed", || failed(&mirror).len() >= PATHS);
+    drop(locked);
+    mirror.in_sync_within(AFTER_BACK_OFF);
+    wait_until(SOON, "they are dropped", || failed(&mirror).is_empty());
+    let more = || said(&mirror, &["more paths no longer fail on rsync://"]);
+    wait_until(SOON, "their number is told", || more() > 0);
+    let named = said(&mirror, RECOVERED);
+    assert!(
+        named > 0 && named <= PATHS / 2,
+        "{named} of {PATHS} are named"
+    );
+    mirror.finish()
+}
+
+#[test]
 fn a_path_that_fails_for_ever_is_still_listed_after_a_crash() -> io::Result<()> {
     let (mut mirror, stage) = one_that_fails()?;
     mirror.kill();

@@ -216,7 +216,7 @@ fn without_paths(line: &str) -> String {
 }
 
 /// The system's words for the number at the end of a message of rsync's.
-fn errno(line: &str) -> Option<io::Error> {
+fn errno(line: &str) -> Option<String> {
     /// Linux has no higher ones.
     const HIGHEST: i32 = 133;
     if !line.starts_with("rsync: ") {
@@ -224,9 +224,10 @@ fn errno(line: &str) -> Option<io::Error> {
     }
     let (_, number) = line.strip_suffix(')')?.rsplit_once(" (")?;
     let number = number.parse().ok()?;
-    (1..=HIGHEST)
-        .contains(&number)
-        .then(|| io::Error::from_raw_os_error(number))
+    (1..=HIGHEST).contains(&number).then(|| {
+        let words = io::Error::from_raw_os_error(number).to_string();
+        words.replace("(os error ", "(")
+    })
 }
 
 /// What rsync(1) says of its exits.
@@ -294,7 +295,7 @@ mod tests {
             "rsync: [receiver] write failed on \"big\" (in full): No space left on device (28)";
         assert_eq!(
             words(11, full),
-            "rsync exited with 11 (file I/O): No space left on device (os error 28)"
+            "rsync exited with 11 (file I/O): No space left on device (28)"
         );
         let kept = "cannot delete non-empty directory: d";
         assert_eq!(
