@@ -77,6 +77,8 @@ async fn zsh_completes_a_line() {
                 bindkey "^I" list-choices; print rea""dy'
             zpty -r -m terminal seen '*ready*'
             zpty -w -n terminal "$1"$'\t'
+            # Until it edits its line, the terminal would take back what was typed.
+            repeat 200 { [[ -e offered ]] && break; sleep 0.05 }
             zpty -w -n terminal $'\C-uprint en""d\n'
             zpty -r -m terminal seen '*end*'
             touch offered; cat offered
