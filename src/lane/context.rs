@@ -255,7 +255,9 @@ impl Context {
         let target = self.pin_target().await?;
         let root = self.open_root().await.map_err(End::Held)?;
         let kind = RunKind::Send { ignore_times: true };
-        let _permit = self.permit(halt).await.ok_or(End::Stopped)?;
+        // It takes no place of those that have something to carry: as many remotes that never answer as there are places
+        // would hold up all the others.
+        //
         // A connection that hangs is not to be used again.
         self.hang_up().await;
         let ended = self

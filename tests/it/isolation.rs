@@ -133,6 +133,41 @@ fn a_remote_that_never_answers_does_not_slow_the_other_three() -> io::Result<()>
     Ok(())
 }
 
+/// A look whether it is back may take as long as its time-out.
+#[test]
+fn a_remote_that_never_answers_takes_no_place_of_the_others_while_it_is_looked_for()
+-> io::Result<()> {
+    let silent = Remote::Module {
+        ip: "127.0.0.3",
+        name: "fourth".to_owned(),
+    };
+    let (mut mirror, replicas) = to_three_and(Some(silent))?;
+    mirror.config.timeout = 25;
+    let listener = TcpListener::bind((Ipv4Addr::new(127, 0, 0, 3), mirror.daemon.port()))?;
+    mirror.run_with(&["-n", "1"])?;
+    wait_until(AFTER_BACK_OFF, "it is given up for now", || {
+        mirror.log().contains("is unreachable")
+    });
+    listener.set_nonblocking(true)?;
+    let mut kept = Vec::new();
+    // What has ended is taken off the queue until a look is left that has just begun.
+    while let Ok((connection, _)) = listener.accept() {
+        kept.push(connection);
+    }
+    wait_until(AFTER_BACK_OFF, "it is looked for", || {
+        listener.accept().is_ok_and(|(connection, _)| {
+            kept.push(connection);
+            true
+        })
+    });
+    fs::write(mirror.source("meanwhile"), "content")?;
+    for replica in &replicas {
+        wait_in_sync(&mirror.source(""), replica, SOON);
+    }
+    mirror.stop();
+    Ok(())
+}
+
 #[test]
 fn one_process_at_a_time_is_enough_for_three_remotes() -> io::Result<()> {
     let (mut mirror, replicas) = to_three_and(None)?;
