@@ -8,8 +8,9 @@ use std::time::{Duration, Instant};
 
 use rustix::process::Signal;
 
+use crate::bus::Bus;
 use crate::generator::{Generator, Report};
-use crate::harness::{Mirror, SOON, pause};
+use crate::harness::{Mirror, SOON, pause, wait_in_sync_with_links};
 use crate::rsync_daemon::Module;
 
 /// How long each writer works; `SERSYNC_RANDOM_SECONDS` changes it.
@@ -57,10 +58,16 @@ impl Random {
         let mut mirror = Mirror::prepare_with(self.module)?;
         self.params.clone_into(&mut mirror.config.params);
         mirror.config.switches = vec![("attrib", self.attributes)];
-        mirror.run()?;
+        let bus = Bus::start()?;
+        mirror.run_with(&["--bus", &bus.address()])?;
         mirror.in_sync();
         let reports = self.work(&mut mirror)?;
         let took = mirror.in_sync_within(SOON);
+        if self.params.contains('H') {
+            // What came apart in the storm is joined again.
+            assert_eq!(bus.ask(&["resync"])?.code, 0);
+            wait_in_sync_with_links(&mirror.source(""), &mirror.replica(""), SOON);
+        }
         let operations: u64 = reports.iter().map(|report| report.operations).sum();
         let refused: u64 = reports.iter().map(|report| report.refused).sum();
         println!(

@@ -98,7 +98,7 @@ impl Transfer {
         let was_cut_off = std::mem::take(&mut self.begun.standby)
             || matches!(outcome, Outcome::Unreachable(_)) && had_begun(&ended)
             || matches!(ended.exit, Exit::Stuck);
-        if was_sending && was_cut_off {
+        if was_sending && (was_cut_off || self.may_link_beside_another()) {
             self.report
                 .unswept
                 .extend(names.listed.iter().filter_map(RelPath::parent));
@@ -110,6 +110,13 @@ impl Transfer {
             tracing::debug!("rsync said: {}", crate::path::escaped(&ended.stderr));
         }
         self.account(kind, &ended.exit, outcome, paths);
+    }
+
+    /// Whether another receiver may give a file the same names at the same time. rsync 3.5.0 makes a link under a temporary
+    /// name and renames it over the right one, which does nothing where that is the same file by now: the temporary name
+    /// stays.
+    fn may_link_beside_another(&self) -> bool {
+        self.context.remote.params.hard_links() && !self.beside.is_empty()
     }
 
     /// Whether the directory of a missing name may be removed if it is missing by then as well: not where some removals are
