@@ -185,10 +185,15 @@ impl FailQueue {
         self.paths.extend(entries);
     }
 
-    /// A directory is made equal entry by entry from now on: what is below it stands for it.
-    pub fn on_split(&mut self, path: &RelPath) {
+    /// A directory is made equal entry by entry from `now` on: what is below it stands for it. What was being tried with it
+    /// is tried by itself.
+    pub fn on_split(&mut self, path: &RelPath, now: Instant) {
         if self.holds(path) {
             self.remove(path);
+        }
+        let below = self.paths.range_mut(path.clone()..);
+        for (_, failed) in below.take_while(|(other, _)| other.is_within(path)) {
+            failed.next_try.get_or_insert(now + FIRST_RETRY);
         }
     }
 
@@ -260,11 +265,7 @@ impl FailQueue {
 
     /// Makes every path due at `now`, for an administrator who has mended the cause. Returns how many.
     pub fn retry_all(&mut self, now: Instant) -> usize {
-        for failed in self
-            .paths
-            .values_mut()
-            .filter(|failed| failed.next_try.is_some())
-        {
+        for failed in self.paths.values_mut() {
             failed.next_try = Some(now);
         }
         self.paths.len()
@@ -382,6 +383,20 @@ mod tests {
         assert_eq!(queue.len(), 1);
         queue.on_synced(&locked.path, Extent::Subtree, Instant::now());
         assert!(queue.is_empty());
+    }
+
+    #[test]
+    fn what_was_tried_with_a_tree_that_is_taken_apart_is_tried_by_itself() {
+        let now = Instant::now();
+        let mut queue = FailQueue::new(PERIOD);
+        queue.on_failed(&dirty("d/a", Extent::Subtree), failure(), now);
+        let due = queue.next_due().expect("waiting");
+        assert_eq!(queue.take_due(due).len(), 1);
+        // Its tree swallowed it, and goes out entry by entry: no directory, it is an entry there.
+        queue.on_split(&dirty("d", Extent::Subtree).path, due);
+        queue.on_synced(&dirty("d/a", Extent::Entry).path, Extent::Entry, due);
+        assert_eq!(queue.len(), 1);
+        assert!(queue.next_due().is_some());
     }
 
     #[test]

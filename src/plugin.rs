@@ -215,18 +215,20 @@ impl Witness {
         }
     }
 
-    /// A job that was begun at `started` has found these gone, and their remote keeps them.
-    pub fn on_kept(&self, started: Instant, kept: &[DirtyPath]) {
-        let mut owed = lock(&self.owed);
-        for dirty in kept {
-            owed.on_kept(started, dirty);
-        }
-    }
-
-    /// A job of the lane `remote` that was begun at `started` has brought these to its remote.
-    pub fn on_synced(&self, remote: u32, started: Instant, synced: &[DirtyPath]) {
+    /// A job of the lane `remote` that was begun at `started` has brought some to its remote, and found others gone that
+    /// are kept there.
+    pub fn on_ended(
+        &self,
+        remote: u32,
+        started: Instant,
+        synced: &[DirtyPath],
+        kept: &[DirtyPath],
+    ) {
         let mut owed = lock(&self.owed);
         let mut ready = Vec::new();
+        for dirty in kept {
+            owed.on_kept(remote, started, dirty, &mut ready);
+        }
         for dirty in synced {
             owed.on_synced(remote, started, dirty, &mut ready);
         }

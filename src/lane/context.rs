@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
+use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore, watch};
 use tokio_util::sync::CancellationToken;
 
 use super::guard::Guard;
@@ -60,6 +60,8 @@ pub struct Context {
     pub fail_log: FailLog,
     /// The lane is to end.
     pub stop: CancellationToken,
+    /// A run finds that the module has no connection left.
+    pub crowd: Arc<Notify>,
     /// How far the comparison of a tree has come, in percent; 100 if there is none.
     pub progress: watch::Sender<u8>,
 }

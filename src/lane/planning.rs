@@ -88,7 +88,7 @@ impl LaneState {
         self.crowded_until.is_some_and(|until| now < until)
     }
 
-    fn any_running(&self) -> bool {
+    pub(super) fn any_running(&self) -> bool {
         self.slots().iter().any(|slot| slot.running.is_some())
     }
 

@@ -253,6 +253,9 @@ impl Context {
 
     /// Whether the receiver keeps fractions of seconds, as the push would find out before it begins.
     async fn ask_for_exact_times(&self, root: &Arc<SourceRoot>, forms: Forms) -> Option<bool> {
+        if self.remote.params.modify_window() {
+            return Some(false);
+        }
         let below = Arc::clone(root);
         let sampling = on_disk(move || sample::files(&below, &[]));
         let files = sampling.await.unwrap_or_default();

@@ -106,11 +106,10 @@ impl LaneState {
         let still_failed = self.failed.entries_of(still_failed);
         let withheld = std::mem::take(&mut report.withheld);
         let (removed, would) = (report.deleted, report.would_delete);
+        // What was compared without deletion, or but for a file system that is away, says nothing of what failed below.
+        let says_all = self.forms.delete_in_trees && withheld.is_empty() && !left_out;
+        let left = self.take_synced(&report.synced, began, says_all);
         news.extend(self.allowance.on_report(removed, withheld, would, now));
-        let mut left = Vec::new();
-        for dirty in report.synced {
-            left.extend(self.failed.on_synced(&dirty.path, dirty.extent, began));
-        }
         self.failed.put_back(still_failed);
         if poisoned {
             let failure = Failure {
@@ -148,17 +147,36 @@ impl LaneState {
         if let Some((paths, failure)) = report.undecided {
             news.extend(self.divide(paths, &failure, now));
         }
+        // The connection that was missing is another job's of this lane, which goes on.
+        let is_our_crowd =
+            report.crowded && matches!(report.end, End::Unreachable(_)) && self.any_running();
         // Having looked where something belongs says nothing of what held the lane, nor do paths of a tree.
         let is_other =
             route != Route::Tree && matches!(&self.held, Some((hold, _)) if hold.is_of_trees());
         if report.end == End::Reached && is_other {
             news.extend(self.came_back(now));
-        } else if report.end != End::Reached || !only_looked {
+        } else if (report.end != End::Reached || !only_looked) && !is_our_crowd {
             news.extend(self.on_end(report.end, now, jitter));
         }
         news.extend(self.allowance.on_oldest(self.oldest_owed()));
         news.extend(self.recovered(left));
         news
+    }
+
+    /// Takes out of the fail queue what got through. Returns what can be told of it.
+    fn take_synced(
+        &mut self,
+        synced: &[DirtyPath],
+        began: Instant,
+        says_all: bool,
+    ) -> Vec<(RelPath, Failed)> {
+        let mut left = Vec::new();
+        for dirty in synced {
+            let gone = self.failed.on_synced(&dirty.path, dirty.extent, began);
+            let is_told = |(path, _): &(RelPath, Failed)| says_all || *path == dirty.path;
+            left.extend(gone.into_iter().filter(is_told));
+        }
+        left
     }
 
     /// What has left the fail queue and is not in it again, as far as it was told that it failed.
@@ -211,7 +229,7 @@ impl LaneState {
             return self.path_failed(&tree, failure, now);
         }
         self.last_error = failure.public();
-        self.failed.on_split(&tree.path);
+        self.failed.on_split(&tree.path, now);
         if deletes {
             self.unswept.insert(tree.path.clone());
         }

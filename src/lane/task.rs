@@ -229,6 +229,10 @@ impl LaneTask {
             let wake = [plan.wake, show_at].into_iter().flatten().min();
             tokio::select! {
                 () = self.context.stop.cancelled() => break,
+                () = self.context.crowd.notified() => {
+                    let standby = self.standby.take();
+                    self.let_go(standby);
+                }
                 message = self.inbox.recv() => match message {
                     Some(message) => self.on_message(message),
                     None => break,
@@ -304,8 +308,7 @@ impl LaneTask {
             let started = Instant::now();
             let (mut report, unused) = Box::pin(execute(context, job, standby, halt)).await;
             if let Some(witness) = witness {
-                witness.on_kept(started, &report.kept);
-                witness.on_synced(remote, started, &report.synced);
+                witness.on_ended(remote, started, &report.synced, &report.kept);
             }
             // For the lane they are done alike.
             report.synced.append(&mut report.kept);

@@ -117,6 +117,7 @@ impl<'a> Session<'a> {
                 children: Arc::clone(&shared.children),
                 fail_log: shared.fail_log.clone(),
                 stop: stop_lanes.clone(),
+                crowd: Arc::new(Notify::new()),
                 progress: watch::Sender::new(100),
             };
             let shown = Shown {

@@ -56,8 +56,10 @@ struct Waiting {
     /// The first change that is not told.
     first: Instant,
     last: Instant,
-    /// For each lane, when the last job was begun that brought a change which is not told.
+    /// For each lane, when the last job was begun that brought a change which is not told, or found that it never will.
     brought: Vec<Option<Instant>>,
+    /// Whether any remote got a change which is not told.
+    got: bool,
 }
 
 impl Owed {
@@ -116,6 +118,7 @@ impl Owed {
                 first: now,
                 last: now,
                 brought: vec![None; self.lanes.len()],
+                got: false,
             };
             self.waiting.insert(change.path.clone(), waiting);
         } else {
@@ -124,18 +127,41 @@ impl Owed {
         Noted::Waits
     }
 
-    /// A job that was begun at `started` has found a path gone, and all below it; its remote keeps them. What they were
-    /// before, that remote never gets.
-    pub fn on_kept(&mut self, started: Instant, kept: &DirtyPath) {
-        let range = self.waiting.range(kept.path.clone()..);
-        let covered = range.take_while(|(path, _)| covers(kept, path));
+    /// A job of `lane` that was begun at `started` has found a path gone, and all below it; its remote keeps them. What they
+    /// were before, that remote never gets, if it has not got it already. What is ready by that goes to `ready`.
+    pub fn on_kept(
+        &mut self,
+        lane: u32,
+        started: Instant,
+        kept: &DirtyPath,
+        ready: &mut Vec<Ready>,
+    ) {
+        let Some(lane) = self.lanes.iter().position(|other| *other == lane) else {
+            return;
+        };
+        let range = self.waiting.range_mut(kept.path.clone()..);
+        let covered = range.take_while(|(path, _)| path.is_within(&kept.path));
         let over = covered.filter(|(path, waiting)| {
             // The lane may not know yet that this itself is to be removed.
             let is_to_go = waiting.removed && **path == kept.path;
             waiting.last <= started && !is_to_go
         });
-        let over: Vec<RelPath> = over.map(|(path, _)| path.clone()).collect();
-        for path in over {
+        let mut done = Vec::new();
+        for (path, waiting) in over {
+            if !waiting.on_brought(lane, started) {
+                continue;
+            }
+            if waiting.got {
+                ready.push(Ready {
+                    path: path.clone(),
+                    extent: waiting.extent,
+                    may_be_gone: self.removals == Removals::All || waiting.removed,
+                });
+            }
+            // It is gone: nothing further is to come.
+            done.push(path.clone());
+        }
+        for path in done {
             self.waiting.remove(&path);
         }
     }
@@ -156,6 +182,7 @@ impl Owed {
         let covered = range.take_while(|(path, _)| covers(synced, path));
         let mut done = Vec::new();
         for (path, waiting) in covered {
+            waiting.got |= started >= waiting.first;
             if !waiting.on_brought(lane, started) {
                 continue;
             }
@@ -198,6 +225,7 @@ impl Waiting {
             *brought = brought.filter(|started| *started >= last);
         }
         self.first = last;
+        self.got = self.brought.iter().any(Option::is_some);
         self.brought.iter().any(Option::is_none)
     }
 }
@@ -331,9 +359,42 @@ mod tests {
         owed.on_change(&Change::written(path("a")), after(start, 1));
         owed.on_change(&kept, after(start, 2));
         // A job that may have looked before the file was written says nothing of it.
-        owed.on_kept(start, &entry("a"));
+        let mut ready = Vec::new();
+        owed.on_kept(1, start, &entry("a"), &mut ready);
         assert!(!owed.is_empty());
-        owed.on_kept(after(start, 3), &entry("a"));
+        owed.on_kept(1, after(start, 3), &entry("a"), &mut ready);
+        assert!(owed.is_empty());
+        assert_eq!(ready, []);
+    }
+
+    #[test]
+    fn what_one_remote_got_is_told_when_the_others_got_it_or_never_will() {
+        let start = Instant::now();
+        let later = after(start, 1);
+        for has_other in [true, false] {
+            let mut owed = Owed::new(vec![1, 2], Removals::Seen, 10);
+            owed.on_change(&Change::written(path("a")), start);
+            assert_eq!(synced(&mut owed, 1, start, &entry("a")), [""; 0]);
+            let mut ready = Vec::new();
+            owed.on_kept(1, later, &entry("a"), &mut ready);
+            assert_eq!(ready, [], "the other may be bringing it");
+            if has_other {
+                owed.on_synced(2, start, &entry("a"), &mut ready);
+            } else {
+                owed.on_kept(2, later, &entry("a"), &mut ready);
+            }
+            assert_eq!(ready.len(), 1);
+            assert!(owed.is_empty());
+        }
+    }
+
+    #[test]
+    fn what_was_in_a_directory_that_is_gone_is_not_waited_for() {
+        let start = Instant::now();
+        let mut owed = Owed::new(vec![1], Removals::None, 10);
+        owed.on_change(&Change::entry(path("d")), start);
+        owed.on_change(&Change::written(path("d/x")), start);
+        owed.on_kept(1, after(start, 1), &entry("d"), &mut Vec::new());
         assert!(owed.is_empty());
     }
 
@@ -379,7 +440,7 @@ mod tests {
             owed.on_change(&removed, start);
         }
         let tree = DirtyPath::now(path("d"), Extent::Subtree);
-        owed.on_kept(start, &tree);
+        owed.on_kept(1, start, &tree, &mut Vec::new());
         let removed = DirtyPath {
             removed: true,
             ..tree

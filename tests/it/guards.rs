@@ -671,13 +671,24 @@ fn first_contact(filter: &[&'static str]) -> io::Result<()> {
 #[test]
 fn a_first_comparison_waits_for_a_person_although_not_all_of_the_source_can_be_read()
 -> io::Result<()> {
+    first_contact_with_an_error("")
+}
+
+#[test]
+fn with_max_delete_and_one_process_too_a_first_comparison_waits_although_not_all_can_be_read()
+-> io::Result<()> {
+    first_contact_with_an_error("<maxDelete start=\"true\" count=\"1000\"/>")
+}
+
+fn first_contact_with_an_error(limit: &str) -> io::Result<()> {
     let mut mirror = Mirror::prepare()?;
+    limit.clone_into(&mut mirror.config.rsync);
     grow(&mirror.source("mine"), 1, 3, 10)?;
     too_deep(&mirror.source("deep"))?;
     fs::create_dir(mirror.source("zone"))?;
     grow(&mirror.replica("zone/theirs"), 10, 12, 10)?;
     let names = Tree::read(&mirror.replica(""))?.len();
-    mirror.run()?;
+    mirror.run_with(&["-n", "1"])?;
     mirror
         .sersync()
         .wait_for_problem(&["held", "first comparison would remove 131 of"]);

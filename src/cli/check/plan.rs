@@ -6,7 +6,7 @@ use std::process::ExitCode;
 use std::sync::Arc;
 
 use serde_json::{Value, json};
-use tokio::sync::{Semaphore, watch};
+use tokio::sync::{Notify, Semaphore, watch};
 use tokio_util::sync::CancellationToken;
 
 use crate::cli::control::json::with_path;
@@ -108,6 +108,7 @@ fn context(
         children: Arc::new(Semaphore::new(1)),
         fail_log: FailLog::new(None),
         stop: CancellationToken::new(),
+        crowd: Arc::new(Notify::new()),
         progress: watch::Sender::new(100),
     }
 }

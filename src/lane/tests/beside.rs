@@ -26,6 +26,24 @@ fn a_directory_made_under_a_tree_job_is_compared_when_that_has_ended() {
 }
 
 #[test]
+fn a_lane_whose_own_job_has_the_only_connection_is_not_down_and_waits_for_it() {
+    let now = Instant::now();
+    let (mut lane, tree) = lane_with_a_tree_run(now);
+    lane.on_change(Change::written(path("a")), now);
+    let small = job(&mut lane, now);
+    let report = Report {
+        crowded: true,
+        ..unreachable(&small)
+    };
+    assert!(lane.on_report(Route::Path, report, now, 0.0).is_empty());
+    let later = now + Duration::from_secs(60);
+    let plan = lane.plan(later);
+    assert!(plan.jobs.is_empty() && !plan.probe, "not beside the tree");
+    lane.on_report(Route::Tree, synced(&tree), later, 0.0);
+    assert_eq!(names(&job(&mut lane, later)), ["a"]);
+}
+
+#[test]
 fn a_path_job_during_a_tree_job_has_its_paths_looked_at_again_in_the_end() {
     let now = Instant::now();
     let (mut lane, tree) = lane_with_a_tree_run(now);

@@ -98,10 +98,11 @@ impl Transfer {
         let was_cut_off = std::mem::take(&mut self.begun.standby)
             || matches!(outcome, Outcome::Unreachable(_)) && had_begun(&ended)
             || matches!(ended.exit, Exit::Stuck);
-        if was_sending && (was_cut_off || self.may_link_beside_another()) {
-            self.report
-                .unswept
-                .extend(names.listed.iter().filter_map(RelPath::parent));
+        if was_sending {
+            let left = names.listed.iter();
+            let left = left.filter(|name| was_cut_off || self.may_be_linked_beside(name));
+            let left: Vec<RelPath> = left.filter_map(RelPath::parent).collect();
+            self.report.unswept.extend(left);
         }
         if was_cut_off {
             self.doubt(&paths);
@@ -112,11 +113,11 @@ impl Transfer {
         self.account(kind, &ended.exit, outcome, paths);
     }
 
-    /// Whether another receiver may give a file the same names at the same time. rsync 3.5.0 makes a link under a temporary
+    /// Whether another receiver may give a file this name at the same time. rsync 3.5.0 makes a link under a temporary
     /// name and renames it over the right one, which does nothing where that is the same file by now: the temporary name
     /// stays.
-    fn may_link_beside_another(&self) -> bool {
-        self.context.remote.params.hard_links() && !self.beside.is_empty()
+    fn may_be_linked_beside(&self, name: &RelPath) -> bool {
+        self.grouped.contains(name) && self.beside.iter().any(|(_, batch)| batch.overlaps(name))
     }
 
     /// Whether the directory of a missing name may be removed if it is missing by then as well: not where some removals are
@@ -158,6 +159,29 @@ impl Transfer {
     /// Starts a new child and waits for its end; there is no other way to one. `None` if the job is to stop, or if its
     /// target is not in its place: what was done then does not count, and no further child is started.
     pub(super) async fn start(
+        &mut self,
+        launch: &Launch,
+        list: Vec<u8>,
+        limit: Option<Duration>,
+        mut listen: impl FnMut(&[u8]),
+    ) -> Option<Ended> {
+        let mut ended = self.once(launch, list.clone(), limit, &mut listen).await;
+        for wait in LET_GO {
+            if !ended.as_ref().is_some_and(is_busy) {
+                break;
+            }
+            self.report.crowded = true;
+            self.context.crowd.notify_one();
+            if let Some(standby) = self.standby.take() {
+                standby.end().await;
+            }
+            tokio::time::sleep(Duration::from_millis(wait)).await;
+            ended = self.once(launch, list.clone(), limit, &mut listen).await;
+        }
+        ended
+    }
+
+    async fn once(
         &mut self,
         launch: &Launch,
         list: Vec<u8>,
@@ -252,23 +276,12 @@ impl Transfer {
         let told = self.context.progress.clone();
         let is_tree = matches!(kind, RunKind::Tree { .. });
         let mut progress = Progress::default();
-        let mut listen = |output: &[u8]| {
+        let listen = |output: &[u8]| {
             if is_tree && let Some(percent) = progress.read(output) {
                 told.send_if_modified(|now| std::mem::replace(now, percent) != percent);
             }
         };
-        let mut ended = self.start(&launch, list.clone(), limit, &mut listen).await;
-        for wait in LET_GO {
-            if !ended.as_ref().is_some_and(is_busy) {
-                break;
-            }
-            self.report.crowded = true;
-            if let Some(standby) = self.standby.take() {
-                standby.end().await;
-            }
-            tokio::time::sleep(Duration::from_millis(wait)).await;
-            ended = self.start(&launch, list.clone(), limit, &mut listen).await;
-        }
+        let ended = self.start(&launch, list, limit, listen).await;
         if is_tree {
             told.send_replace(DONE);
         }

@@ -86,6 +86,12 @@ impl Transfer {
 
     /// Finds out whether the receiver keeps fractions of seconds, by some files that are equal there but for those.
     async fn learn_exact_times(&mut self, root: &Arc<SourceRoot>, trees: &[DirtyPath]) {
+        if self.context.remote.params.modify_window() {
+            // It holds for whatever is asked.
+            self.forms.exact_times = Some(false);
+            self.report.exact_times = self.forms.exact_times;
+            return;
+        }
         let changed: Vec<RelPath> = trees.iter().map(|dirty| dirty.path.clone()).collect();
         let below = Arc::clone(root);
         let sampling = on_disk(move || sample::files(&below, &changed));

@@ -59,7 +59,7 @@ impl Transfer {
         names: &[RelPath],
         list: &[u8],
     ) -> May {
-        let Some(_permit) = self.permit().await else {
+        let Some(permit) = self.permit().await else {
             self.report.end = End::Stopped;
             return May::Not;
         };
@@ -80,6 +80,8 @@ impl Transfer {
         let Some(ended) = running.await else {
             return May::Not;
         };
+        // Who holds one and waits for another may wait for itself.
+        drop(permit);
         self.report.runs += 1;
         let names = Names {
             listed: names,
