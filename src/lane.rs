@@ -52,8 +52,9 @@ use slot::Slot;
 
 /// Dirty paths kept one by one for each lane: some 10 MB. More than that is compared faster by directory.
 const MOST_DIRTY: usize = 50_000;
-/// Tree jobs remembered after their end: far more than end while a watcher reads what has happened.
-const MOST_ENDED: usize = 64;
+/// Paths of tree jobs that are remembered after their end, some 500 KB: mostly far more than end while a watcher reads
+/// what has happened.
+const MOST_ENDED: usize = 4_096;
 /// The message of a removal that is kept for the next start without having failed.
 const REMOVAL_OWED: &str = "its removal was owed when the service ended or read its file again";
 /// In place of an exit code: a path that is left as it is, for a file system that is not mounted there.
@@ -85,6 +86,8 @@ pub struct LaneState {
     ended_meanwhile: Vec<Batch>,
     /// The last tree jobs, and when they ended.
     ended_trees: VecDeque<(Instant, Batch)>,
+    /// When the last of those ended of which nothing else is known any more.
+    forgotten_tree: Option<Instant>,
     unswept: BTreeSet<RelPath>,
     full_disk: u32,
     gather_until: Option<Instant>,
@@ -120,6 +123,7 @@ impl LaneState {
             suspects_turn: false,
             ended_meanwhile: Vec::new(),
             ended_trees: VecDeque::new(),
+            forgotten_tree: None,
             unswept: BTreeSet::new(),
             full_disk: 0,
             gather_until: None,
@@ -239,7 +243,9 @@ impl LaneState {
         let mut ended = self.ended_trees.iter().filter(|(at, _)| *at >= after);
         if running.is_some_and(|batch| batch.overlaps(dir)) {
             self.tree.made.insert(Change::subtree(dir.clone()), now);
-        } else if ended.any(|(_, batch)| batch.overlaps(dir)) {
+        } else if self.forgotten_tree.is_some_and(|at| at >= after)
+            || ended.any(|(_, batch)| batch.overlaps(dir))
+        {
             self.dirty.insert(Change::subtree(dir.clone()), now);
         }
     }

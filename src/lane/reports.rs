@@ -5,7 +5,8 @@ use std::time::{Duration, Instant};
 use super::down::Down;
 use super::planning::MOST_PATHS;
 use super::{
-    End, Hold, LaneState, MOST_DIRTY, MOST_ENDED, News, REMOVAL_OWED, Report, Split, VOLUME_MISSING,
+    Batch, End, Hold, LaneState, MOST_DIRTY, MOST_ENDED, News, REMOVAL_OWED, Report, Split,
+    VOLUME_MISSING,
 };
 use crate::change::{Change, Extent};
 use crate::dirty::{DirtyPath, Route};
@@ -74,10 +75,7 @@ impl LaneState {
             self.dirty.put_back(dirty, Route::Path);
         }
         if route == Route::Tree {
-            self.ended_trees.push_back((now, batch.clone()));
-            if self.ended_trees.len() > MOST_ENDED {
-                self.ended_trees.pop_front();
-            }
+            self.remember_tree(batch.clone(), now);
         }
         if route != Route::Path && self.path.running.is_some() {
             self.ended_meanwhile.push(batch.clone());
@@ -161,6 +159,18 @@ impl LaneState {
         news.extend(self.allowance.on_oldest(self.oldest_owed()));
         news.extend(self.recovered(left));
         news
+    }
+
+    /// Keeps what a tree job was about, for directories of which is told later that they were made under it.
+    pub(super) fn remember_tree(&mut self, batch: Batch, now: Instant) {
+        self.ended_trees.push_back((now, batch));
+        let mut paths: usize = self.ended_trees.iter().map(|(_, batch)| batch.len()).sum();
+        while paths > MOST_ENDED
+            && let Some((at, oldest)) = self.ended_trees.pop_front()
+        {
+            paths -= oldest.len();
+            self.forgotten_tree = Some(at);
+        }
     }
 
     /// Takes out of the fail queue what got through. Returns what can be told of it.

@@ -44,6 +44,22 @@ fn a_lane_whose_own_job_has_the_only_connection_is_not_down_and_waits_for_it() {
 }
 
 #[test]
+fn a_directory_made_under_a_tree_job_that_is_forgotten_is_compared() {
+    let now = Instant::now();
+    let (mut lane, tree) = lane_with_a_tree_run(now);
+    lane.on_report(Route::Tree, synced(&tree), now, 0.0);
+    let later = now + Duration::from_secs(1);
+    for at in 0..MOST_ENDED {
+        let batch = Batch::new(&[DirtyPath::now(path(&format!("t{at}")), Extent::Subtree)]);
+        lane.remember_tree(batch, later);
+    }
+    lane.on_change(Change::made(path("d"), now), later);
+    assert_eq!(lane.pending(), 1, "the first is forgotten");
+    lane.on_change(Change::made(path("e"), later), later);
+    assert_eq!(lane.pending(), 1, "it was made after all that are");
+}
+
+#[test]
 fn a_path_job_during_a_tree_job_has_its_paths_looked_at_again_in_the_end() {
     let now = Instant::now();
     let (mut lane, tree) = lane_with_a_tree_run(now);
