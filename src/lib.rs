@@ -57,7 +57,7 @@
 //! |---|---|
 //! | program | [`cli`] |
 //! | composition root | [`daemon`] |
-//! | tasks | [`mirror`], [`lane::task`], [`lane::transfer`], [`lane::verify`], [`lane::preview`], [`lane::sample`], [`lane::attempt`], [`lane::context`], [`lane::guard`] |
+//! | tasks | [`mirror`], [`lane::task`], [`lane::transfer`], [`lane::verify`], [`lane::preview`], `lane::sample`, [`lane::attempt`], [`lane::context`], [`lane::guard`] |
 //! | adapters, each the only user of its system interface | [`watch`] (inotify, and which file systems others write to), [`rsync`] (children), [`ssh`] (shared connections), [`resolve`] and [`links`] (the source), [`local_target`] (a target on this machine), [`mounts`] (what is mounted), [`plugin`] (who is told of it), [`dbus`] (the bus), [`systemd`] (the notify protocol), [`journal`] (the log), [`store`] (saved state), [`fail_log`] (the record of what failed), [`sysctl`] (the kernel's limits) |
 //! | policy, plain data but for the files that a configuration names | [`lane`], [`dirty`], [`fail_queue`], [`saved`], [`by_hand`], [`plugin::owed`], [`plugin::queue`], [`rsync::args`], [`rsync::confine`], [`rsync::outcome`], [`rsync::ended`], [`rsync::itemized`], [`rsync::progress`], [`rsync::rules`], [`rsync::skipped`], [`ssh::args`], [`config`], [`filter`] |
 //! | words | [`path`], [`lasting`], [`change`], [`control`], [`message_id`] |

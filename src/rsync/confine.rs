@@ -2,7 +2,7 @@
 //!
 //! rsync opens `dir/file` by its name. Whoever may write in a source can put a link in the place of `dir` between our
 //! look and that, and so have any file sent that root can read. So the kernel is told what a run needs, and refuses the
-//! rest: [`sandbox`](super::sandbox) does that.
+//! rest: `sandbox` does that.
 //!
 //! Of `/etc` it is single files: all of it is what such a link would lead to. What is left in reach is what is no
 //! secret on any machine: programs, libraries, how names are looked up.
