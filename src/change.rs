@@ -85,6 +85,16 @@ impl Change {
         }
     }
 
+    /// Whether it tells of what was no directory: such a one is not written, and its name is left with all it holds.
+    #[must_use]
+    pub fn is_of_no_directory(&self) -> bool {
+        match self.extent {
+            Extent::Entry => self.written,
+            Extent::Name => true,
+            Extent::Subtree => false,
+        }
+    }
+
     /// The entry and everything that is or was below it may differ.
     #[must_use]
     pub fn subtree(path: RelPath) -> Self {

@@ -22,6 +22,7 @@ mod allowance;
 pub mod attempt;
 pub mod clock;
 pub mod context;
+mod detour;
 mod doubt;
 mod down;
 pub mod guard;
@@ -45,6 +46,7 @@ pub use slot::Batch;
 
 use allowance::Allowance;
 use clock::Clock;
+use detour::Detours;
 use doubt::Doubt;
 use down::Down;
 use push::Push;
@@ -76,6 +78,7 @@ pub struct LaneState {
     push: Push,
     down: Option<Down>,
     doubt: Doubt,
+    detours: Detours,
     held: Option<(Hold, Instant)>,
     allowance: Allowance,
     source_present: bool,
@@ -116,6 +119,7 @@ impl LaneState {
             push: Push::default(),
             down: None,
             doubt: Doubt::none(),
+            detours: Detours::default(),
             held: None,
             allowance: Allowance::new(None),
             source_present: true,
@@ -225,6 +229,7 @@ impl LaneState {
             return self.on_made(&change.path, after, now);
         }
         self.push.disturb();
+        self.detours.on_change(&change, now);
         // What failed as a name is done with only when it got through as such.
         if self.failed.holds_name(&change.path) {
             change.extent = change.extent.max(Extent::Name);

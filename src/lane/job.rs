@@ -249,6 +249,8 @@ pub struct Plan {
     pub jobs: Vec<Job>,
     /// An empty run is to find out whether the remote answers.
     pub probe: bool,
+    /// Everything is compared: jobs may have written and deleted where a link led them.
+    pub after_detour: bool,
     /// When to ask again if nothing happens.
     pub wake: Option<Instant>,
 }

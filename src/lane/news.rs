@@ -245,6 +245,14 @@ pub fn drift_found(remote: &str, found: u64) {
     }
 }
 
+/// A name changed its kind while two jobs were at work there.
+pub fn after_detour(remote: &str) {
+    info!(
+        SERSYNC_REMOTE = remote,
+        "{remote}: a link and a directory took each other's place while they were sent; everything is compared"
+    );
+}
+
 /// The fail queue was kept, or not.
 pub fn kept(remote: &str, kept: io::Result<()>) {
     if let Err(error) = kept {

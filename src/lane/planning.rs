@@ -5,6 +5,7 @@ use std::time::Instant;
 
 use super::slot::Batch;
 use super::{Job, LaneState, Plan, push};
+use crate::change::Change;
 use crate::dirty::{DirtyPath, Route};
 use crate::path::RelPath;
 
@@ -49,6 +50,14 @@ impl LaneState {
                 self.dirty.put_back(dirty, Route::Path);
             }
         }
+        if self.detours.is_met() && !self.is_any_long_running() {
+            if self.any_running() {
+                return plan;
+            }
+            self.detours.forget();
+            self.dirty.insert(Change::subtree(RelPath::root()), now);
+            plan.after_detour = true;
+        }
         for route in [Route::Path, Route::Large, Route::Tree] {
             if (self.exclusive || self.is_crowded(now)) && self.any_running() {
                 break;
@@ -92,6 +101,29 @@ impl LaneState {
         self.slots().iter().any(|slot| slot.running.is_some())
     }
 
+    pub(super) fn is_any_long_running(&self) -> bool {
+        [&self.large, &self.tree]
+            .iter()
+            .any(|slot| slot.running.is_some())
+    }
+
+    /// A job is about to begin: which of the lane's jobs are beside a long one from now on.
+    fn note_beside(&mut self, route: Route, batch: &Batch, now: Instant) {
+        let was_long = self.is_any_long_running();
+        if route != Route::Path && !was_long {
+            self.detours.open(now);
+        }
+        if route != Route::Path {
+            let running = [&self.path, &self.large].map(|slot| &slot.running);
+            for batch in running.into_iter().flatten() {
+                self.detours.enter(batch);
+            }
+        }
+        if route != Route::Tree && was_long {
+            self.detours.enter(batch);
+        }
+    }
+
     fn next_job(&mut self, route: Route, now: Instant) -> Option<Job> {
         if self.slot(route).running.is_some() {
             return None;
@@ -131,8 +163,10 @@ impl LaneState {
             self.unswept.extend(later);
             unswept = now;
         }
+        let batch = Batch::new(&paths);
+        self.note_beside(route, &batch, now);
         let slot = self.slot(route);
-        (slot.running, slot.began) = (Some(Batch::new(&paths)), Some(now));
+        (slot.running, slot.began) = (Some(batch), Some(now));
         if self.tree.is_everything() {
             self.push.forget();
         }

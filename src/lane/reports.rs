@@ -83,6 +83,9 @@ impl LaneState {
         if route == Route::Tree && batch.lists(&RelPath::root()) {
             self.scan_after = Some(now + report.took * SCAN_PAUSE);
         }
+        if route != Route::Path && !self.is_any_long_running() {
+            self.detours.close(now);
+        }
         self.note_touched(route, &report);
         if route == Route::Path {
             self.start_gathering(batch.len(), now);

@@ -214,6 +214,9 @@ impl LaneTask {
         loop {
             self.keep().await;
             let plan = self.state.plan(Instant::now());
+            if plan.after_detour {
+                news::after_detour(&self.name);
+            }
             for job in plan.jobs {
                 self.start(job);
             }

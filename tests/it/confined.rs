@@ -1,15 +1,14 @@
 //! An rsync reaches nothing but its source and what it needs, whatever becomes of the source while it runs.
 
 use std::fs;
-use std::io::{self, BufRead as _, BufReader, Write as _};
+use std::io;
 use std::os::unix::fs::{chown, symlink};
-use std::os::unix::net::{UnixListener, UnixStream};
-use std::path::Path;
+use std::os::unix::net::UnixListener;
 use std::process::Command;
 use std::time::{Duration, Instant};
 
 use crate::confxml::Remote;
-use crate::fake::Stage;
+use crate::fake::{Asked, Stage, let_go_on};
 use crate::harness::{KEEP, Mirror, SOON, grow, pause, wait_in_sync, wait_until};
 use crate::rsync_daemon::write_private;
 use crate::sersync::Sersync;
@@ -18,35 +17,6 @@ const SECRET: &str = "for root alone\n";
 
 /// What sersync says once where it cannot confine anything.
 const UNCONFINED: &str = "rsync is not confined";
-
-/// A run that waits for what the test says.
-struct Asked {
-    kind: String,
-    run: BufReader<UnixStream>,
-}
-
-impl Asked {
-    fn next(listener: &UnixListener) -> io::Result<Self> {
-        let mut run = BufReader::new(listener.accept()?.0);
-        let mut kind = String::new();
-        run.read_line(&mut kind)?;
-        let kind = kind.trim_end().to_owned();
-        Ok(Self { kind, run })
-    }
-
-    /// Whether it can `read` or `write` a path.
-    fn can(&mut self, what: &str, path: impl AsRef<Path>) -> io::Result<bool> {
-        writeln!(self.run.get_mut(), "{what} {}", path.as_ref().display())?;
-        let mut answer = String::new();
-        self.run.read_line(&mut answer)?;
-        Ok(answer.trim_end() == "true")
-    }
-}
-
-/// Lets all further runs go on at once.
-fn let_go_on(listener: UnixListener) {
-    std::thread::spawn(move || while Asked::next(&listener).is_ok() {});
-}
 
 fn has_landlock(mirror: &Mirror) -> bool {
     let is_known = !mirror.log().contains(UNCONFINED);

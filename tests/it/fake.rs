@@ -20,8 +20,9 @@
 
 use std::collections::BTreeSet;
 use std::fs;
-use std::io;
+use std::io::{self, BufRead as _, BufReader, Write as _};
 use std::os::unix::fs::symlink;
+use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::OnceLock;
@@ -228,4 +229,33 @@ fn program() -> &'static Path {
         }
         program
     })
+}
+
+/// A run that waits for what the test says.
+pub struct Asked {
+    pub kind: String,
+    run: BufReader<UnixStream>,
+}
+
+impl Asked {
+    pub fn next(listener: &UnixListener) -> io::Result<Self> {
+        let mut run = BufReader::new(listener.accept()?.0);
+        let mut kind = String::new();
+        run.read_line(&mut kind)?;
+        let kind = kind.trim_end().to_owned();
+        Ok(Self { kind, run })
+    }
+
+    /// Whether it can `read` or `write` a path.
+    pub fn can(&mut self, what: &str, path: impl AsRef<Path>) -> io::Result<bool> {
+        writeln!(self.run.get_mut(), "{what} {}", path.as_ref().display())?;
+        let mut answer = String::new();
+        self.run.read_line(&mut answer)?;
+        Ok(answer.trim_end() == "true")
+    }
+}
+
+/// Lets all further runs go on at once.
+pub fn let_go_on(listener: UnixListener) {
+    std::thread::spawn(move || while Asked::next(&listener).is_ok() {});
 }

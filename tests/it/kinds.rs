@@ -4,10 +4,15 @@ use std::fs;
 use std::io;
 use std::os::unix::fs::symlink;
 use std::os::unix::net::UnixListener;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, mpsc};
+use std::thread;
 use std::time::Duration;
 
 use rustix::fs::{CWD, FileType, Mode, makedev, mknodat};
+use rustix::process::{Signal, kill_process};
 
+use crate::fake::{Asked, Stage};
 use crate::harness::{Mirror, SOON, grow, pause, wait_until};
 use crate::tree::{Kind, Node, Tree};
 
@@ -274,4 +279,69 @@ fn a_link_in_the_place_of_a_file_is_not_written_through() -> io::Result<()> {
         Kind::File { .. }
     ));
     finish_without_the_marker(mirror)
+}
+
+/// A run that lists the directory late finds a link, and its receiver puts that under the feet of the other, which has
+/// begun to send into the directory.
+#[test]
+fn what_is_sent_into_a_directory_while_it_becomes_a_link_stays_nowhere_else() -> io::Result<()> {
+    const LONG: usize = 1_500;
+    let mut mirror = Mirror::prepare()?;
+    mirror.config.params = "-a --bwlimit=30".into();
+    fs::create_dir(mirror.outside("dir"))?;
+    fs::write(mirror.outside("dir/old"), "moved in")?;
+    fs::write(mirror.source("victim"), "in the root")?;
+    let stage = Stage::set_up(&mirror)?;
+    let listener = UnixListener::bind(mirror.at("ask"))?;
+    mirror.run_by(stage.command_to_ask(&mirror, &mirror.at("ask")))?;
+    let (held, trees) = mpsc::channel();
+    let holds = Arc::new(AtomicBool::new(false));
+    let holding = Arc::clone(&holds);
+    thread::spawn(move || {
+        while let Ok(run) = Asked::next(&listener) {
+            if run.kind == "tree" && holding.load(Ordering::Relaxed) {
+                let _ = held.send(run);
+            }
+        }
+    });
+    mirror.in_sync();
+
+    holds.store(true, Ordering::Relaxed);
+    fs::rename(mirror.outside("dir"), mirror.source("dir"))?;
+    let late = trees.recv_timeout(SOON).expect("a tree run");
+    for name in ["a long one", "stray", "victim"] {
+        let content = "in the directory";
+        fs::write(mirror.source("dir").join(name), content.repeat(LONG))?;
+    }
+    wait_until(SOON, "the first file is on its way", || {
+        let mut entries = fs::read_dir(mirror.replica("dir")).into_iter().flatten();
+        entries.any(|entry| entry.is_ok_and(|entry| is_temporary(&entry)))
+    });
+    let frozen = mirror.daemon.freeze_connections();
+    wait_until(SOON, "all is read", || {
+        mirror.sersync().most_read_by_a_child() > 3 * 16 * LONG as u64
+    });
+    fs::rename(mirror.source("dir"), mirror.at("dir"))?;
+    symlink(".", mirror.source("dir"))?;
+    holds.store(false, Ordering::Relaxed);
+    drop(late);
+    wait_until(SOON, "the receiver has the link", || {
+        mirror.replica("dir").is_symlink()
+    });
+    for process in frozen {
+        let _ = kill_process(process, Signal::CONT);
+    }
+    wait_until(SOON, "the receiver looks for its temporary file", || {
+        mirror.daemon.log().contains("rename \"/dir/.a long one.")
+    });
+    println!("equal again: {:?}", mirror.in_sync());
+    mirror.finish()
+}
+
+/// Whether rsync is writing it.
+fn is_temporary(entry: &fs::DirEntry) -> bool {
+    entry
+        .file_name()
+        .as_encoded_bytes()
+        .starts_with(b".a long one.")
 }

@@ -11,10 +11,11 @@ use std::process::{Child, Command, Stdio};
 use std::sync::atomic::{AtomicU16, Ordering};
 use std::time::Duration;
 
-use rustix::process::{Pid, Signal, geteuid, kill_process_group};
+use rustix::process::{Pid, Signal, geteuid, kill_process, kill_process_group};
 use tempfile::TempDir;
 
 use crate::harness::wait_until;
+use crate::sersync::descendants;
 
 /// One module of a daemon.
 #[derive(Debug, Clone)]
@@ -182,6 +183,17 @@ impl RsyncDaemon {
     fn signal(&self, signal: Signal) {
         let child = self.child.as_ref().expect("the rsync daemon runs");
         kill_process_group(Pid::from_child(child), signal).expect("the rsync daemon takes signals");
+    }
+
+    /// Stops the connections it has now, but not itself, and says which processes those are.
+    pub fn freeze_connections(&self) -> Vec<Pid> {
+        let child = self.child.as_ref().expect("the rsync daemon runs");
+        let connections = descendants(Pid::from_child(child));
+        for process in &connections {
+            // It may end meanwhile.
+            let _ = kill_process(*process, Signal::STOP);
+        }
+        connections
     }
 
     /// How many connections it has had: the number of rsync runs, standbys included.

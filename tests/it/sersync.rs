@@ -179,6 +179,17 @@ impl Sersync {
             .collect()
     }
 
+    /// The most that one of these has read, in bytes: from files, and from whoever talks to it.
+    pub fn most_read_by_a_child(&self) -> u64 {
+        let io = |child: Pid| format!("/proc/{}/io", child.as_raw_nonzero());
+        let read = |child| figure(Path::new(&io(child)), "rchar");
+        self.rsync_children()
+            .into_iter()
+            .map(read)
+            .max()
+            .unwrap_or(0)
+    }
+
     /// A figure of `/proc/PID/status`, such as `VmRSS` in KiB.
     pub fn status_figure(&self, name: &str) -> u64 {
         figure(
@@ -239,7 +250,7 @@ pub fn has_words(line: &str, words: &[&str]) -> bool {
 }
 
 /// All processes whose parent, or parent's parent, is `pid`.
-fn descendants(pid: Pid) -> Vec<Pid> {
+pub fn descendants(pid: Pid) -> Vec<Pid> {
     let mut parents = Vec::new();
     for entry in fs::read_dir("/proc").into_iter().flatten().flatten() {
         let Some(child) = entry

@@ -92,6 +92,27 @@ fn what_was_deleted_beside_a_tree_run_counts_as_a_directory_that_the_run_may_hav
 }
 
 #[test]
+fn everything_is_compared_when_a_directory_at_work_became_a_link_beside_a_tree_job() {
+    let now = Instant::now();
+    let (mut lane, tree) = lane_with_a_tree_run(now);
+    lane.on_change(Change::written(path("current/a")), now);
+    let small = job(&mut lane, now);
+    lane.on_change(Change::subtree(path("current")), now);
+    lane.on_change(Change::written(path("current")), now);
+    lane.on_report(Route::Tree, synced(&tree), now, 0.0);
+    assert_eq!(
+        lane.plan(now),
+        Plan::default(),
+        "the other may still write through it"
+    );
+    lane.on_report(Route::Path, synced(&small), now, 0.0);
+    let plan = lane.plan(now + LONGEST_GATHERING);
+    assert!(plan.after_detour);
+    assert_eq!(names(&plan.jobs[0])[0], ".");
+    assert_eq!(plan.jobs[0].paths[0].extent, Extent::Subtree);
+}
+
+#[test]
 fn nothing_is_swept_where_a_long_job_has_half_written_files() {
     let now = Instant::now();
     let (mut lane, tree) = lane_with_a_tree_run(now);
