@@ -84,7 +84,7 @@ boot_left_out  = $(if $(has_boot),,@echo 'make check: the tests in a booted syst
 	a machine that may mount, and no SERSYNC_NO_BOOT=1')
 
 .DEFAULT_GOAL := help
-.PHONY: help build demo check drill bench install uninstall deb rpm clean need-linker need-rsync need-ssh need-bus need-systemd want-lsyncd want-mandoc want-shells want-broker
+.PHONY: help build demo check drill bench install uninstall deb rpm clean need-linker need-rsync need-ssh need-bus need-systemd want-lsyncd want-mandoc want-shells want-broker want-old-bus
 
 help: ## list the targets
 	@echo 'usage: make TARGET [VARIABLE=value]'
@@ -102,7 +102,7 @@ check: need-linker need-rsync need-ssh need-bus want-mandoc want-shells ## every
 	$(if $(has_rustfmt),$(CARGO) fmt --check)
 	$(if $(has_clippy),$(CARGO) clippy --all-targets --locked -- -D warnings)
 	$(boot_left_out)
-	$(if $(has_boot),@$(MAKE) --no-print-directory need-systemd want-broker deb)
+	$(if $(has_boot),@$(MAKE) --no-print-directory need-systemd want-broker want-old-bus deb)
 	$(if $(has_boot),SERSYNC_BOOTED=1) $(CARGO) test --locked
 	RUSTDOCFLAGS='-D warnings' $(CARGO) doc --locked --no-deps
 	$(if $(has_cargo_deny),$(CARGO) deny check bans licenses sources)
@@ -213,3 +213,14 @@ want-broker:
 	-@command -v dbus-broker-launch >/dev/null || ls '$(tools)'/dbus-broker_*.deb >/dev/null 2>&1 || { \
 		echo 'make: fetching dbus-broker to $(tools)'; \
 		mkdir -p '$(tools)' && cd '$(tools)' && apt-get update -qq && apt-get download -qq dbus-broker 2>/dev/null; }
+
+# The oldest dbus-daemon that reads our policy, of Debian 11. Only for that machine, too.
+want-old-bus:
+	-@$(call fetch,dbus_1.12.28-0+deb11u1_amd64.deb,926474b9a8a05e7255d6ba43c4bfd0b4181ddd14145417a21df3ab90b368f852)
+	-@$(call fetch,libdbus-1-3_1.12.28-0+deb11u1_amd64.deb,fc7c43086fd5330fef47eb9bd6b50972a0b351fa5d08a1e075ddbc4101e2c4a2)
+
+# $(call fetch,FILE,SHA256): a package of dbus of another Debian than this one, for as long as its mirrors have it.
+fetch = ls '$(tools)/$1' >/dev/null 2>&1 || { \
+	echo 'make: fetching $1 to $(tools)'; \
+	mkdir -p '$(tools)' && /usr/lib/apt/apt-helper -qq download-file \
+		'http://deb.debian.org/debian/pool/main/d/dbus/$1' '$(tools)/$1' SHA256:$2; }

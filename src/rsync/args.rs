@@ -31,7 +31,9 @@ const CONNECT_SECONDS: u32 = 10;
 /// Nothing is changed.
 pub(super) const DRY_RUN: &str = "--dry-run";
 const OUT_FORMAT: &str = "--out-format=%i %n";
-const PROGRESS: &str = "--info=progress2";
+/// Has a run print how far it is, as [`Progress`](super::Progress) reads it. rsync does so after each file: of small ones
+/// a fifth of the time goes into that (300 000 files of 20 bytes by loopback: 6.9 s without, 8.6 with).
+pub const PROGRESS: &str = "--info=progress2";
 const END_OF_OPTIONS: &str = "--";
 
 /// What a run is to do with its list.
@@ -207,7 +209,6 @@ pub fn arguments(remote: &RemoteConfig, kind: RunKind, forms: Forms, pace: Pace)
         }
         RunKind::Tree { delete, .. } => {
             ours("--recursive");
-            ours(PROGRESS);
             ours("--ignore-missing-args");
             if delete {
                 ours("--delete");
@@ -242,6 +243,15 @@ pub fn arguments(remote: &RemoteConfig, kind: RunKind, forms: Forms, pace: Pace)
         HERE.into(),
         destination(&remote.target),
     ]);
+    args
+}
+
+/// The same run, which tells how far it is.
+#[must_use]
+pub fn telling_progress(mut args: Vec<OsString>) -> Vec<OsString> {
+    let end = args.iter().rposition(|arg| arg == END_OF_OPTIONS);
+    let end = end.unwrap_or(args.len());
+    args.insert(end, PROGRESS.into());
     args
 }
 
@@ -321,8 +331,6 @@ fn for_a_daemon(target: &Target) -> Vec<OsString> {
 /// and does nothing.
 #[must_use]
 pub fn rehearsed(mut args: Vec<OsString>) -> Vec<OsString> {
-    // What it prints would stand among the lines.
-    args.retain(|arg| arg != PROGRESS);
     let end = args.iter().rposition(|arg| arg == END_OF_OPTIONS);
     let end = end.unwrap_or(args.len());
     args.splice(end..end, [DRY_RUN.into(), OUT_FORMAT.into()]);
@@ -429,6 +437,13 @@ pub fn list<'a>(paths: impl IntoIterator<Item = &'a RelPath>) -> Vec<u8> {
         list.push(0);
     }
     list
+}
+
+/// Whether a list holds a single path.
+#[must_use]
+pub fn names_one(list: &[u8]) -> bool {
+    let end = list.iter().position(|byte| *byte == 0);
+    end.is_some_and(|end| end + 1 == list.len())
 }
 
 /// Missing names, and the directories above them, as the list of a [`RunKind::Delete`] that is by name.

@@ -51,10 +51,7 @@ pub fn the_bus_may_be_dbus_broker(machine: &Machine) {
         let bus = machine.ok(["systemctl", "show", "--property=Id", "dbus.service"]);
         assert_eq!(bus, "Id=dbus-broker.service\n");
         package::reinstall(machine);
-        for (name, case) in CASES {
-            println!("with dbus-broker: {name}");
-            case(machine);
-        }
+        all_that_a_bus_could_change("dbus-broker", machine);
         let said = machine.ok(["journalctl", "--boot", "--unit=dbus-broker"]);
         assert!(!said.contains("org.sersync1.conf"), "{said}");
     }));
@@ -63,6 +60,15 @@ pub fn the_bus_may_be_dbus_broker(machine: &Machine) {
     machine.reboot();
     if let Err(panic) = all {
         resume_unwind(panic);
+    }
+}
+
+/// The cases in which this bus may not be as the usual one.
+#[track_caller]
+pub fn all_that_a_bus_could_change(bus: &str, machine: &Machine) {
+    for (name, case) in CASES {
+        println!("with {bus}: {name}");
+        case(machine);
     }
 }
 
@@ -75,17 +81,6 @@ fn a_killed_bus_is_joined_again(machine: &Machine) {
     instance.carries("with another bus");
 }
 
-/// The package that `make check` has fetched.
 fn fetched() -> Option<PathBuf> {
-    let target = Path::new(env!("CARGO_BIN_EXE_sersync"))
-        .ancestors()
-        .nth(2)?;
-    fs::read_dir(target.join("tools"))
-        .ok()?
-        .flatten()
-        .map(|entry| entry.path())
-        .find(|path| {
-            let name = path.file_name().unwrap_or_default().as_encoded_bytes();
-            name.starts_with(b"dbus-broker_") && name.ends_with(b".deb")
-        })
+    package::fetched("dbus-broker")
 }

@@ -42,6 +42,7 @@ mod install;
 mod journal;
 mod lifecycle;
 mod limits;
+mod old_bus;
 mod oldface;
 mod rpm;
 
@@ -127,6 +128,8 @@ fn cases() -> Vec<(&'static str, Case)> {
             a_source_that_is_not_mounted_empties_no_replica;
         broker:
             the_bus_may_be_dbus_broker;
+        old_bus:
+            the_bus_may_be_the_dbus_daemon_1_12;
         rpm:
             the_rpm_package_is_installed_upgraded_and_removed;
         // The last: it takes the package away for a while.
@@ -139,6 +142,7 @@ fn cases() -> Vec<(&'static str, Case)> {
 fn left_out() -> Vec<&'static str> {
     let needs = [
         ("broker", broker::is_there(), "dbus-broker"),
+        ("old_bus", old_bus::is_there(), "dbus-daemon 1.12"),
         ("rpm", rpm::is_there(), "package of `make rpm`, or no rpm"),
     ];
     let mut left_out = Vec::new();

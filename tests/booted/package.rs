@@ -53,6 +53,19 @@ fn find() -> PathBuf {
     })
 }
 
+/// A package of another program that `make check` has fetched.
+pub fn fetched(name: &str) -> Option<PathBuf> {
+    let target = Path::new(env!("CARGO_BIN_EXE_sersync"))
+        .ancestors()
+        .nth(2)?;
+    let tools = fs::read_dir(target.join("tools")).ok()?;
+    tools.flatten().map(|entry| entry.path()).find(|path| {
+        let file = path.file_name().unwrap_or_default().as_encoded_bytes();
+        let version = file.strip_prefix(name.as_bytes());
+        version.is_some_and(|rest| rest.starts_with(b"_") && rest.ends_with(b".deb"))
+    })
+}
+
 /// The files it has brought.
 #[track_caller]
 pub fn files(machine: &Machine) -> BTreeSet<String> {

@@ -5,8 +5,9 @@
 //! - after a line that ends with `` `/etc/…`: ``, the block is that file;
 //! - every other block is typed in, line by line, by root; a fenced block (```` ```xml ````) is only to be read.
 //!
-//! What builds has been built before the machine was booted, so `make …` is left out: the package is there, at the
-//! path where `make deb` has put it. The receiver and the sender are one machine, which has the addresses of both.
+//! The machine has nothing of sersync before. What builds has been built before it was booted, so `make …` is left out:
+//! the package is there, at the path where `make deb` has put it. The receiver and the sender are one machine, which has
+//! the addresses of both.
 
 use std::fs;
 use std::path::Path;
@@ -35,6 +36,9 @@ pub fn follow(machine: &Machine) {
     let text = fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("README.md"))
         .expect("there is a README");
     let _before = Before::take(machine);
+    machine.script(
+        "DEBIAN_FRONTEND=noninteractive apt-get purge --yes sersync && ! command -v sersync",
+    );
     // The receiver is somewhere else, and this user has a tree of its own.
     machine.script(
         "systemctl stop rsync; mkdir -p /data; echo hello > /data/file

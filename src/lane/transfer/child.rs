@@ -272,17 +272,21 @@ impl Transfer {
         launch.args.splice(0..0, rules);
         launch.args.splice(0..0, self.rules_of_gaps(kind));
         self.limit(kind, &mut launch);
+        // Who waits for a comparison waits for that of the source, or of one directory.
+        let is_told = matches!(kind, RunKind::Tree { .. }) && args::names_one(&list);
+        if is_told {
+            launch.args = args::telling_progress(launch.args);
+        }
         tracing::trace!("{}", args::shown(&launch.args));
         let told = self.context.progress.clone();
-        let is_tree = matches!(kind, RunKind::Tree { .. });
         let mut progress = Progress::default();
         let listen = |output: &[u8]| {
-            if is_tree && let Some(percent) = progress.read(output) {
+            if is_told && let Some(percent) = progress.read(output) {
                 told.send_if_modified(|now| std::mem::replace(now, percent) != percent);
             }
         };
         let ended = self.start(&launch, list, limit, listen).await;
-        if is_tree {
+        if is_told {
             told.send_replace(DONE);
         }
         ended

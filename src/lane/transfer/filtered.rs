@@ -576,7 +576,10 @@ impl Transfer {
         let mut delicate = entries(&mirrored.delicate);
         delicate.sort_by(|a, b| a.path.cmp(&b.path));
         self.send_delicate(root, delicate).await;
-        let shown = vec!["--info=progress2".into()];
+        let shown = match trees[..] {
+            [_] => vec![args::PROGRESS.into()],
+            _ => Vec::new(),
+        };
         let list = args::list(mirrored.entries.iter().filter(|path| !path.is_root()));
         let ended = self
             .with_rules(root, kind, forms, shown, list, listen)
