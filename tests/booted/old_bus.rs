@@ -5,7 +5,6 @@
 use std::fs;
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 
-use crate::instance::Instance;
 use crate::machine::Machine;
 use crate::{broker, package};
 
@@ -52,9 +51,6 @@ pub fn the_bus_may_be_the_dbus_daemon_1_12(machine: &Machine) {
         assert_eq!(program.trim(), format!("{ROOT}/usr/bin/dbus-daemon"));
         package::reinstall(machine);
         broker::all_that_a_bus_could_change("dbus-daemon 1.12", machine);
-        let instance = Instance::start(machine, "after_a_reload");
-        machine.ok(["systemctl", "reload", "dbus"]);
-        instance.call("Flush", &["t", "20000000"]).succeeded();
         let said = machine.ok(["journalctl", "--boot", "--unit=dbus"]);
         assert!(!said.contains("org.sersync1.conf"), "{said}");
     }));
