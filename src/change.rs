@@ -85,7 +85,8 @@ impl Change {
         }
     }
 
-    /// Whether it tells of what was no directory: such a one is not written, and its name is left with all it holds.
+    /// Whether it tells of what was no directory. A directory is never written by itself, and leaves its name with all it
+    /// holds.
     #[must_use]
     pub fn is_of_no_directory(&self) -> bool {
         match self.extent {

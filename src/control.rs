@@ -275,7 +275,7 @@ pub struct RemoteSnapshot {
     pub last_error: String,
     /// When it is tried again, while it cannot be reached.
     pub next_try: Option<SystemTime>,
-    /// How far the comparison of everything has come, in percent; 100 if there is none.
+    /// How far the comparison of everything, or of one directory, has come, in percent; 100 if there is none.
     pub percent: u8,
 }
 

@@ -161,7 +161,8 @@ impl LaneState {
     pub fn pending(&self) -> usize {
         let suspects: usize = self.suspects.iter().map(Vec::len).sum();
         let running: usize = self.slots().map(Slot::len).iter().sum();
-        self.dirty.len() + suspects + running + self.allowance.len()
+        let detour = usize::from(self.detours.met().is_some());
+        self.dirty.len() + suspects + running + self.allowance.len() + detour
     }
 
     /// The paths that failed by themselves.
@@ -287,6 +288,7 @@ impl LaneState {
     pub fn hurry(&mut self, now: Instant) {
         self.dirty.lift_intervals();
         self.gather_until = None;
+        self.detours.hurry();
         self.probe_now(now);
     }
 

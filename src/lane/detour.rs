@@ -10,24 +10,30 @@ use std::collections::HashSet;
 use std::hash::{DefaultHasher, Hash as _, Hasher as _};
 use std::time::{Duration, Instant};
 
-use super::Batch;
 use crate::change::{Change, Extent};
+use crate::path::RelPath;
 
 /// What happened during a job may be told so long after its end.
-const LATE: Duration = Duration::from_secs(10);
-/// So many names are kept, some 2 MB; beyond, it is taken for granted that there was one.
-const MOST: usize = 1 << 17;
+const LATE: Duration = Duration::from_secs(60);
+/// Names of one generation, in about 1 MB. There are four at most; the oldest are forgotten first.
+const MOST: usize = 1 << 16;
+/// After a comparison that a detour has asked for, the next one has a pause so many times as long.
+const PAUSE: u32 = 2;
 
 /// See the module.
 #[derive(Debug, Default)]
 pub struct Detours {
     phase: Phase,
-    turned: Option<Instant>,
-    /// Directories in which jobs beside a long one had something to do.
+    /// Directories in which jobs beside a long one had something to do, since when the older of them are known.
     entered: Names,
-    /// Names that something left which was no directory.
-    left: Names,
-    met: bool,
+    turned: Option<Instant>,
+    /// Names of what was no directory.
+    others: Names,
+    /// When such a name was told.
+    met: Option<Instant>,
+    /// A comparison that was asked for is under way.
+    compares: bool,
+    rests_until: Option<Instant>,
 }
 
 #[derive(Debug, Default)]
@@ -43,11 +49,8 @@ impl Detours {
     /// A long job begins, and it is the only one.
     pub fn open(&mut self, now: Instant) {
         if !self.is_open(now) {
-            self.forget();
-        } else if self.turned.is_none_or(|at| at + LATE <= now) {
-            self.turned = Some(now);
-            self.entered.turn();
-            self.left.turn();
+            self.entered = Names::default();
+            self.others = Names::default();
         }
         self.phase = Phase::Open;
     }
@@ -57,45 +60,96 @@ impl Detours {
         self.phase = Phase::ClosesAt(now + LATE);
     }
 
-    /// This runs beside a long job.
-    pub fn enter(&mut self, batch: &Batch) {
-        let mut last: &[u8] = b"";
-        for dirty in batch.iter() {
-            let path = dirty.path.as_bytes();
-            let slashes = path.iter().enumerate().filter(|(_, byte)| **byte == b'/');
-            // In order, most paths share their directory with the one before.
-            let new = slashes.filter(|(at, _)| !last.starts_with(&path[..=*at]));
-            for (at, _) in new {
-                let directory = fingerprint(&path[..at]);
-                self.met |= self.left.hold(directory) || self.entered.insert(directory);
-            }
-            last = path;
+    /// Forgets the directories of jobs that have long ended; true if those that run are to be entered once more.
+    pub fn turn(&mut self, now: Instant) -> bool {
+        let is_due = self.is_open(now) && self.turned.is_none_or(|at| at + LATE <= now);
+        if is_due {
+            self.turned = Some(now);
+            self.entered.turn();
         }
+        is_due
+    }
+
+    /// This runs beside a long job, or is one.
+    pub fn enter<'a>(&mut self, paths: impl Iterator<Item = &'a RelPath>, now: Instant) {
+        if !self.is_open(now) {
+            return;
+        }
+        let mut last: &[u8] = b"";
+        for path in paths {
+            self.enter_parents(path.as_bytes(), last, now);
+            last = path.as_bytes();
+        }
+    }
+
+    /// A job beside a long one is at work in this directory itself.
+    pub fn enter_directory(&mut self, dir: &RelPath, now: Instant) {
+        self.enter([&dir.join(b"*")].into_iter(), now);
+    }
+
+    /// In order, most paths share their directory with the `last` one.
+    fn enter_parents(&mut self, path: &[u8], last: &[u8], now: Instant) {
+        let slashes = path.iter().enumerate().filter(|(_, byte)| **byte == b'/');
+        for (at, _) in slashes.filter(|(at, _)| !last.starts_with(&path[..=*at])) {
+            self.enter_one(&path[..at], now);
+        }
+    }
+
+    fn enter_one(&mut self, directory: &[u8], now: Instant) {
+        let directory = fingerprint(directory);
+        if self.others.hold(directory) {
+            self.met.get_or_insert(now);
+        }
+        self.entered.insert(directory);
     }
 
     /// The watcher tells of this.
     pub fn on_change(&mut self, change: &Change, now: Instant) {
-        if !change.is_of_no_directory() || !self.is_open(now) {
+        // A directory that took the place of another may hold links where that one had directories.
+        let is_replaced = change.extent == Extent::Subtree && change.written;
+        let is_other = change.is_of_no_directory();
+        if !(is_replaced || is_other) || !self.is_open(now) {
             return;
         }
         let name = fingerprint(change.path.as_bytes());
-        self.met |= self.entered.hold(name);
-        if change.extent == Extent::Name {
-            self.met |= self.left.insert(name);
+        if self.entered.hold(name) {
+            self.met.get_or_insert(now);
+        }
+        if is_other {
+            self.others.insert(name);
         }
     }
 
-    /// Whether there may have been such a name.
-    pub fn is_met(&self) -> bool {
+    /// When there may have been such a name, as long as nobody has compared for it.
+    pub fn met(&self) -> Option<Instant> {
         self.met
     }
 
-    /// Everything is compared from now on.
-    pub fn forget(&mut self) {
-        *self = Self {
-            phase: std::mem::take(&mut self.phase),
-            ..Self::default()
-        };
+    /// When everything is to be compared for it, at the earliest.
+    pub fn due(&self) -> Option<Instant> {
+        let met = self.met?;
+        Some(self.rests_until.map_or(met, |until| until.max(met)))
+    }
+
+    /// Everything is compared from now on. Returns since when it is to be.
+    pub fn take(&mut self) -> Option<Instant> {
+        let met = self.met.take()?;
+        self.entered = Names::default();
+        self.others = Names::default();
+        self.compares = true;
+        Some(met)
+    }
+
+    /// A comparison of everything took so long.
+    pub fn on_compared(&mut self, took: Duration, now: Instant) {
+        if std::mem::take(&mut self.compares) {
+            self.rests_until = Some(now + took * PAUSE);
+        }
+    }
+
+    /// Somebody waits until all is equal.
+    pub fn hurry(&mut self) {
+        self.rests_until = None;
     }
 
     fn is_open(&self, now: Instant) -> bool {
@@ -107,7 +161,7 @@ impl Detours {
     }
 }
 
-/// Names by their fingerprints, and those of a while ago.
+/// Names by their fingerprints: those of now, and those of a while ago.
 #[derive(Debug, Default)]
 struct Names {
     new: HashSet<u64>,
@@ -119,14 +173,11 @@ impl Names {
         self.new.contains(&name) || self.old.contains(&name)
     }
 
-    /// `true` if there were too many.
-    fn insert(&mut self, name: u64) -> bool {
-        self.new.insert(name);
-        let too_many = self.new.len() > MOST;
-        if too_many {
-            self.new.clear();
+    fn insert(&mut self, name: u64) {
+        if self.new.len() >= MOST {
+            self.turn();
         }
-        too_many
+        self.new.insert(name);
     }
 
     fn turn(&mut self) {
@@ -143,49 +194,46 @@ fn fingerprint(path: &[u8]) -> u64 {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::dirty::DirtyPath;
-    use crate::path::RelPath;
 
     fn path(name: &str) -> RelPath {
         RelPath::new(name.as_bytes()).expect("a valid path")
     }
 
-    fn batch(names: &[&str]) -> Batch {
-        let paths = names
-            .iter()
-            .map(|name| DirtyPath::now(path(name), Extent::Entry));
-        Batch::new(&paths.collect::<Vec<_>>())
+    fn paths(names: &[&str]) -> Vec<RelPath> {
+        names.iter().map(|name| path(name)).collect()
     }
 
     fn beside(names: &[&str], now: Instant) -> Detours {
         let mut detours = Detours::default();
         detours.open(now);
-        detours.enter(&batch(names));
+        detours.enter(paths(names).iter(), now);
         detours
     }
 
     #[test]
     fn a_directory_at_work_that_becomes_a_link_is_met() {
         let now = Instant::now();
-        let mut detours = beside(&["a/b/c", "a/b/d", "a/bc/d"], now);
+        let names = ["a/b/c", "a/b/d", "a/bc/d"];
+        let mut detours = beside(&names, now);
         for no_link in [
             Change::subtree(path("a/b")),
             Change::entry(path("a/b")),
-            Change::moved_in(path("a")),
             Change::written(path("a/b/c")),
             Change::left(path("a/bcd")),
+            Change::moved_in(path("a/b/d")),
         ] {
             detours.on_change(&no_link, now);
-            assert!(!detours.is_met(), "{no_link:?}");
+            assert_eq!(detours.met(), None, "{no_link:?}");
         }
         for directory in ["a", "a/b", "a/bc"] {
             for link in [
                 Change::written(path(directory)),
                 Change::left(path(directory)),
+                Change::moved_in(path(directory)),
             ] {
-                let mut detours = beside(&["a/b/c", "a/b/d", "a/bc/d"], now);
+                let mut detours = beside(&names, now);
                 detours.on_change(&link, now);
-                assert!(detours.is_met(), "{link:?}");
+                assert_eq!(detours.met(), Some(now), "{link:?}");
             }
         }
     }
@@ -193,12 +241,18 @@ mod tests {
     #[test]
     fn a_link_that_becomes_a_directory_at_work_is_met() {
         let now = Instant::now();
-        let mut detours = beside(&["a"], now);
-        detours.on_change(&Change::left(path("b")), now);
-        detours.enter(&batch(&["b"]));
-        assert!(!detours.is_met(), "nothing was done in it");
-        detours.enter(&batch(&["b/c"]));
-        assert!(detours.is_met());
+        for link in [Change::left(path("b")), Change::written(path("b"))] {
+            let mut detours = beside(&["a"], now);
+            detours.on_change(&link, now);
+            detours.enter(paths(&["b"]).iter(), now);
+            assert_eq!(detours.met(), None, "nothing was done in it");
+            detours.enter(paths(&["b/c"]).iter(), now);
+            assert_eq!(detours.met(), Some(now));
+            let mut swept = beside(&[], now);
+            swept.on_change(&link, now);
+            swept.enter_directory(&path("b"), now);
+            assert_eq!(swept.met(), Some(now));
+        }
     }
 
     #[test]
@@ -208,38 +262,59 @@ mod tests {
         let mut detours = beside(&["a/b"], now);
         detours.close(now);
         detours.on_change(&link, now + LATE);
-        assert!(!detours.is_met());
+        assert_eq!(detours.met(), None);
         detours.open(now + LATE);
         detours.on_change(&link, now + LATE);
-        assert!(!detours.is_met(), "that was another time");
+        assert_eq!(detours.met(), None, "that was another time");
         let mut detours = beside(&["a/b"], now);
         detours.close(now);
         detours.on_change(&link, now + LATE / 2);
-        assert!(detours.is_met());
+        assert_eq!(detours.met(), Some(now + LATE / 2));
     }
 
     #[test]
-    fn where_one_long_job_follows_the_other_only_the_last_are_remembered() {
+    fn directories_are_forgotten_when_no_job_is_at_work_there_any_more() {
         let now = Instant::now();
         let mut detours = beside(&["a/b"], now);
-        for round in 1..=3 {
-            detours.close(now + LATE * round);
-            detours.open(now + LATE * round);
-        }
-        detours.on_change(&Change::written(path("a")), now + LATE * 3);
-        assert!(!detours.is_met());
+        assert!(detours.turn(now));
+        assert!(!detours.turn(now + LATE / 2), "too early");
+        assert!(detours.turn(now + LATE));
+        detours.on_change(&Change::written(path("a")), now + LATE);
+        assert_eq!(detours.met(), None);
     }
 
     #[test]
-    fn too_many_names_count_as_one_that_is_met() {
+    fn the_latest_names_are_remembered_and_their_number_is_bounded() {
         let now = Instant::now();
-        let mut detours = beside(&["a/b"], now);
-        for number in 0..=MOST {
-            assert!(!detours.is_met());
-            detours.on_change(&Change::left(path(&format!("f{number}"))), now);
+        let mut detours = beside(&[], now);
+        let name = |number: usize| path(&format!("f{number}"));
+        for number in 0..4 * MOST {
+            detours.on_change(&Change::left(name(number)), now);
         }
-        assert!(detours.is_met());
-        detours.forget();
-        assert!(!detours.is_met());
+        let kept = detours.others.new.len() + detours.others.old.len();
+        assert!((MOST..=2 * MOST).contains(&kept), "{kept}");
+        detours.enter_directory(&name(0), now);
+        assert_eq!(detours.met(), None);
+        detours.enter_directory(&name(3 * MOST), now);
+        assert_eq!(detours.met(), Some(now));
+    }
+
+    #[test]
+    fn comparisons_have_pauses_unless_somebody_waits() {
+        let now = Instant::now();
+        let took = Duration::from_secs(3);
+        let link = Change::written(path("a"));
+        let mut detours = beside(&["a/b"], now);
+        detours.on_compared(took, now);
+        detours.on_change(&link, now);
+        assert_eq!(detours.due(), Some(now), "that one was not asked for");
+        assert_eq!(detours.take(), Some(now));
+        assert_eq!(detours.due(), None);
+        detours.on_compared(took, now);
+        detours.enter(paths(&["a/b"]).iter(), now);
+        detours.on_change(&link, now);
+        assert_eq!(detours.due(), Some(now + took * PAUSE));
+        detours.hurry();
+        assert_eq!(detours.due(), Some(now));
     }
 }

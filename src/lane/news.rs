@@ -249,7 +249,7 @@ pub fn drift_found(remote: &str, found: u64) {
 pub fn after_detour(remote: &str) {
     info!(
         SERSYNC_REMOTE = remote,
-        "{remote}: a link and a directory took each other's place while they were sent; everything is compared"
+        "{remote}: a link and a directory may have taken each other's place while they were sent; everything is compared"
     );
 }
 

@@ -5,7 +5,7 @@ use std::time::Instant;
 
 use super::slot::Batch;
 use super::{Job, LaneState, Plan, push};
-use crate::change::Change;
+use crate::change::Extent;
 use crate::dirty::{DirtyPath, Route};
 use crate::path::RelPath;
 
@@ -50,16 +50,25 @@ impl LaneState {
                 self.dirty.put_back(dirty, Route::Path);
             }
         }
-        if self.detours.is_met() && !self.is_any_long_running() {
+        self.note_running(now);
+        let after_detour = self.detours.due().is_some_and(|due| due <= now);
+        if after_detour && !self.is_any_long_running() {
             if self.any_running() {
                 return plan;
             }
-            self.detours.forget();
-            self.dirty.insert(Change::subtree(RelPath::root()), now);
+            if let Some(since) = self.detours.take() {
+                let mut everything = DirtyPath::now(RelPath::root(), Extent::Subtree);
+                everything.since = since;
+                self.dirty.put_back(everything, Route::Path);
+            }
             plan.after_detour = true;
         }
         for route in [Route::Path, Route::Large, Route::Tree] {
             if (self.exclusive || self.is_crowded(now)) && self.any_running() {
+                break;
+            }
+            // Or one long job after the other would begin before the last one has ended.
+            if after_detour && !plan.after_detour && route == Route::Tree {
                 break;
             }
             // One new job must get through before there are several again. It does not wait for long ones that are
@@ -85,6 +94,7 @@ impl LaneState {
             self.failed.next_due(),
             self.push.due().filter(|due| *due > now),
             self.doubt.due().filter(|_| in_order),
+            self.detours.due().filter(|due| *due > now),
             self.allowance.due(),
         ];
         plan.wake = times.into_iter().flatten().min();
@@ -107,20 +117,39 @@ impl LaneState {
             .any(|slot| slot.running.is_some())
     }
 
-    /// A job is about to begin: which of the lane's jobs are beside a long one from now on.
-    fn note_beside(&mut self, route: Route, batch: &Batch, now: Instant) {
+    /// A job begins beside long ones, or is one.
+    fn note_beside(&mut self, route: Route, batch: &Batch, unswept: &[RelPath], now: Instant) {
         let was_long = self.is_any_long_running();
-        if route != Route::Path && !was_long {
-            self.detours.open(now);
-        }
         if route != Route::Path {
-            let running = [&self.path, &self.large].map(|slot| &slot.running);
-            for batch in running.into_iter().flatten() {
-                self.detours.enter(batch);
+            if !was_long {
+                self.detours.open(now);
+            }
+            if let Some(batch) = &self.path.running {
+                self.path.is_beside = true;
+                self.detours.enter(batch.paths(), now);
             }
         }
-        if route != Route::Tree && was_long {
-            self.detours.enter(batch);
+        if route == Route::Tree {
+            return;
+        }
+        let is_beside = route == Route::Large || was_long;
+        self.slot(route).is_beside = is_beside;
+        if is_beside {
+            self.detours.enter(batch.paths(), now);
+            for dir in unswept {
+                self.detours.enter_directory(dir, now);
+            }
+        }
+    }
+
+    /// Jobs that go on for long are still at work in their directories.
+    fn note_running(&mut self, now: Instant) {
+        if self.detours.turn(now) {
+            for slot in [&self.path, &self.large] {
+                if let Some(batch) = &slot.running {
+                    self.detours.enter(batch.paths(), now);
+                }
+            }
         }
     }
 
@@ -164,7 +193,7 @@ impl LaneState {
             unswept = now;
         }
         let batch = Batch::new(&paths);
-        self.note_beside(route, &batch, now);
+        self.note_beside(route, &batch, &unswept, now);
         let slot = self.slot(route);
         (slot.running, slot.began) = (Some(batch), Some(now));
         if self.tree.is_everything() {

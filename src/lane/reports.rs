@@ -82,10 +82,9 @@ impl LaneState {
         }
         if route == Route::Tree && batch.lists(&RelPath::root()) {
             self.scan_after = Some(now + report.took * SCAN_PAUSE);
+            self.detours.on_compared(report.took, now);
         }
-        if route != Route::Path && !self.is_any_long_running() {
-            self.detours.close(now);
-        }
+        self.note_ended(route, &report, now);
         self.note_touched(route, &report);
         if route == Route::Path {
             self.start_gathering(batch.len(), now);
@@ -162,6 +161,18 @@ impl LaneState {
         news.extend(self.allowance.on_oldest(self.oldest_owed()));
         news.extend(self.recovered(left));
         news
+    }
+
+    /// What the end of a job says of what jobs may have done through links.
+    fn note_ended(&mut self, route: Route, report: &Report, now: Instant) {
+        if route != Route::Path && !self.is_any_long_running() {
+            self.detours.close(now);
+        }
+        if self.slot(route).is_beside {
+            // Other names of files with hard links have joined.
+            let done = report.synced.iter().chain(&report.again);
+            self.detours.enter(done.map(|dirty| &dirty.path), now);
+        }
     }
 
     /// Keeps what a tree job was about, for directories of which is told later that they were made under it.

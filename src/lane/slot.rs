@@ -48,6 +48,11 @@ impl Batch {
         self.paths.iter()
     }
 
+    /// The paths by name.
+    pub fn paths(&self) -> impl Iterator<Item = &RelPath> {
+        self.paths.iter().map(|dirty| &dirty.path)
+    }
+
     /// Whether this very path is one of them.
     #[must_use]
     pub fn lists(&self, path: &RelPath) -> bool {
@@ -104,6 +109,8 @@ pub fn position(paths: &[DirtyPath], path: &RelPath) -> Result<usize, usize> {
 pub struct Slot {
     /// The batch of its job.
     pub running: Option<Batch>,
+    /// Whether a long job has been at work beside its own, or it is one that sends a large file.
+    pub is_beside: bool,
     /// When its last job began.
     pub began: Option<Instant>,
     /// What path jobs did below this one's paths meanwhile.
@@ -123,6 +130,7 @@ impl Slot {
     pub fn of(running: Option<Batch>) -> Self {
         Self {
             running,
+            is_beside: false,
             began: None,
             touched: DirtySet::new(MOST_DIRTY),
             made: DirtySet::new(MOST_DIRTY),

@@ -14,6 +14,7 @@ impl LaneState {
         let suspects = self.suspects.iter().flatten().map(|dirty| dirty.since);
         let ended = self.ended_meanwhile.iter().filter_map(Batch::oldest);
         let known = running.chain(suspects).chain(ended);
+        let known = known.chain(self.detours.met());
         known.chain(self.dirty.oldest()).min()
     }
 

@@ -37,6 +37,7 @@ mod wait;
 mod basis;
 mod broker;
 mod bus;
+mod dropins;
 mod faults;
 mod install;
 mod journal;
@@ -109,6 +110,10 @@ fn cases() -> Vec<(&'static str, Case)> {
             d_leaves_a_running_service_that_systemctl_and_busctl_know,
             a_service_of_the_old_program_is_restarted_after_a_crash_and_gone_after_a_stop,
             an_init_script_of_old_starts_restarts_and_stops_it;
+        dropins:
+            a_target_on_this_machine_needs_its_drop_in_and_is_written_with_it,
+            a_password_may_be_a_credential,
+            ssh_keeps_the_keys_of_hosts_with_its_drop_in;
         limits:
             low_limits_are_raised_at_the_start,
             higher_limits_stay,

@@ -205,7 +205,7 @@ impl WatchThread {
             if switches.create_folder {
                 // What is no directory and excluded comes and goes under its name without a word.
                 let change = if self.is_excluded(&path, Kind::Other) {
-                    Change::left(path)
+                    Change::subtree(path)
                 } else {
                     Change::entry(path)
                 };

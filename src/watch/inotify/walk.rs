@@ -160,6 +160,10 @@ impl WatchThread {
                 Tell::Nothing => {}
                 // Made by itself, it would not be told either; what is in it is.
                 Tell::Entries if is_directory && !self.config.switches.create_folder => {}
+                // A link by itself is told as written, too.
+                Tell::Entries if kind == FileType::Symlink => {
+                    self.changes.push(Change::written(path.join(name)));
+                }
                 Tell::Entries => self.changes.push(Change::entry(path.join(name))),
                 Tell::Uncovered => {
                     let (before, path) = (self.filter_before.as_ref(), path.join(name));
