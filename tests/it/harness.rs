@@ -85,10 +85,9 @@ pub fn wait_in_sync_with_links(source: &Path, replica: &Path, within: Duration) 
                 Tree::read(source)?.hard_links(),
                 Tree::read(replica)?.hard_links(),
             );
-            found.extend(
-                here.symmetric_difference(&there)
-                    .map(|group| format!("{group:?} are linked on one side only")),
-            );
+            let only = |side, group| format!("{group:?} are linked at the {side} only");
+            found.extend(here.difference(&there).map(|group| only("source", group)));
+            found.extend(there.difference(&here).map(|group| only("replica", group)));
         }
         Ok(found)
     })

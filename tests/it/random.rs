@@ -64,7 +64,8 @@ impl Random {
         let reports = self.work(&mut mirror)?;
         let took = mirror.in_sync_within(SOON);
         if self.params.contains('H') {
-            // What came apart in the storm is joined again.
+            // What came apart in the storm is joined again, once nothing of it is under way that takes links apart.
+            assert_eq!(bus.ask(&["flush"])?.code, 0);
             assert_eq!(bus.ask(&["resync"])?.code, 0);
             wait_in_sync_with_links(&mirror.source(""), &mirror.replica(""), SOON);
         }
