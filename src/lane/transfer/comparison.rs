@@ -41,7 +41,16 @@ impl Transfer {
                 let is_everything = trees.iter().any(|dirty| dirty.path.is_root());
                 let delete = self.context.compares_with_deletion() && self.forms.delete_in_trees;
                 if let Some(filter) = self.filter.clone() {
-                    self.compare_filtered(&root, trees, filter, delete).await;
+                    // What was moved in is compared by content, and the others are not.
+                    let is_moved_in = |tree: &DirtyPath| tree.written;
+                    let (moved_in, others): (Vec<_>, Vec<_>) =
+                        trees.into_iter().partition(is_moved_in);
+                    for trees in [others, moved_in] {
+                        if !trees.is_empty() {
+                            let filter = Arc::clone(&filter);
+                            self.compare_filtered(&root, trees, filter, delete).await;
+                        }
+                    }
                 } else {
                     // With a limit the comparison is rehearsed anyway, which tells the same, but for what is mounted below.
                     let is_rehearsed = self.may_delete.is_some()

@@ -545,6 +545,7 @@ impl Transfer {
         trees: Vec<DirtyPath>,
     ) -> Option<Vec<DirtyPath>> {
         let kind = RunKind::Send {
+            // They are all of one sort.
             ignore_times: trees.iter().all(|tree| tree.written),
         };
         let forms = Forms {
