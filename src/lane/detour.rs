@@ -24,8 +24,9 @@ const PAUSE: u32 = 2;
 #[derive(Debug, Default)]
 pub struct Detours {
     phase: Phase,
-    /// Directories in which jobs beside a long one had something to do, since when the older of them are known.
+    /// Directories in which jobs beside a long one had something to do.
     entered: Names,
+    /// When the older of them were told apart.
     turned: Option<Instant>,
     /// Names of what was no directory.
     others: Names,
@@ -150,6 +151,7 @@ impl Detours {
     /// Somebody waits until all is equal.
     pub fn hurry(&mut self) {
         self.rests_until = None;
+        self.compares = false;
     }
 
     fn is_open(&self, now: Instant) -> bool {

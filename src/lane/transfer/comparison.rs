@@ -45,11 +45,17 @@ impl Transfer {
                     let is_moved_in = |tree: &DirtyPath| tree.written;
                     let (moved_in, others): (Vec<_>, Vec<_>) =
                         trees.into_iter().partition(is_moved_in);
+                    let mut delete = delete;
                     for trees in [others, moved_in] {
                         if !trees.is_empty() {
                             let filter = Arc::clone(&filter);
                             self.compare_filtered(&root, trees, filter, delete).await;
                         }
+                        // Nothing is deleted at a remote that could not be compared as a whole the first time.
+                        let mut synced = self.report.synced.iter();
+                        delete &= !is_everything
+                            || !self.context.guard.is_first_contact()
+                            || synced.any(|dirty| dirty.path.is_root());
                     }
                 } else {
                     // With a limit the comparison is rehearsed anyway, which tells the same, but for what is mounted below.
