@@ -5,7 +5,8 @@
 //!
 //! A lane has three slots ([`Route`]): small paths, large files, and trees. Each runs one job at a time, so per remote
 //! at most three runs overlap; what a path job sent or deleted below a long job is dirty again when that one ends,
-//! since the long one may have undone it.
+//! since the long one may have undone it. Where one may have led the other through a link, everything is compared
+//! (`detour`).
 
 use std::collections::{BTreeSet, VecDeque};
 use std::sync::Arc;
