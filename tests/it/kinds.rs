@@ -285,7 +285,7 @@ fn a_link_in_the_place_of_a_file_is_not_written_through() -> io::Result<()> {
 /// begun to send into the directory.
 #[test]
 fn what_is_sent_into_a_directory_while_it_becomes_a_link_stays_nowhere_else() -> io::Result<()> {
-    const LONG: usize = 1_500;
+    const LONG: usize = 3_000;
     let mut mirror = Mirror::prepare()?;
     mirror.config.params = "-a --bwlimit=30".into();
     fs::create_dir(mirror.outside("dir"))?;
@@ -293,26 +293,41 @@ fn what_is_sent_into_a_directory_while_it_becomes_a_link_stays_nowhere_else() ->
     fs::write(mirror.source("victim"), "in the root")?;
     let stage = Stage::set_up(&mirror)?;
     let listener = UnixListener::bind(mirror.at("ask"))?;
-    mirror.run_by(stage.command_to_ask(&mirror, &mirror.at("ask")))?;
-    let (held, trees) = mpsc::channel();
+    let mut command = stage.command_to_ask(&mirror, &mirror.at("ask"));
+    command.env("SERSYNC_LOG", "trace");
+    mirror.run_by(command)?;
+    let (held, runs) = mpsc::channel();
     let holds = Arc::new(AtomicBool::new(false));
     let holding = Arc::clone(&holds);
     thread::spawn(move || {
         while let Ok(run) = Asked::next(&listener) {
-            if run.kind == "tree" && holding.load(Ordering::Relaxed) {
+            if run.kind != "dismissed" && holding.load(Ordering::Relaxed) {
                 let _ = held.send(run);
             }
         }
     });
+    let next = |kind| {
+        let run = runs.recv_timeout(SOON).expect("a run");
+        assert_eq!(run.kind, kind);
+        run
+    };
     mirror.in_sync();
 
     holds.store(true, Ordering::Relaxed);
     fs::rename(mirror.outside("dir"), mirror.source("dir"))?;
-    let late = trees.recv_timeout(SOON).expect("a tree run");
+    let late = next("tree");
+    // What changes while another run of paths is on its way is in one run, the next.
+    fs::write(mirror.source("beside"), "content")?;
+    let before = next("send");
     for name in ["a long one", "stray", "victim"] {
         let content = "in the directory";
         fs::write(mirror.source("dir").join(name), content.repeat(LONG))?;
     }
+    wait_until(SOON, "all three are on the way to the lane", || {
+        mirror.log().contains("path: \"dir/victim\"")
+    });
+    drop(before);
+    drop(next("send"));
     wait_until(SOON, "the first file is on its way", || {
         let mut entries = fs::read_dir(mirror.replica("dir")).into_iter().flatten();
         entries.any(|entry| entry.is_ok_and(|entry| is_temporary(&entry)))

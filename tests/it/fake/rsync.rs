@@ -42,12 +42,7 @@ fn main() -> io::Result<()> {
     if deaf.is_none() {
         io::stdin().read_to_end(&mut list)?;
     }
-    let is_standby = has(&args, |arg| arg.starts_with("--timeout="));
-    let kind = match kind {
-        "send" if list.is_empty() && is_standby => "dismissed",
-        "send" if list.is_empty() => "probe",
-        kind => kind,
-    };
+    let kind = kind_with(kind, &args, &list);
     let names = names_of(&list);
     let scene = deaf.or_else(|| {
         claim(&stage, |scene| {
@@ -69,7 +64,7 @@ fn be_asked(socket: &Path, kind: &str, args: &[OsString]) -> io::Result<()> {
     let mut list = Vec::new();
     io::stdin().read_to_end(&mut list)?;
     let mut test = BufReader::new(UnixStream::connect(socket)?);
-    writeln!(test.get_mut(), "{kind}")?;
+    writeln!(test.get_mut(), "{}", kind_with(kind, args, &list))?;
     loop {
         let mut question = String::new();
         test.read_line(&mut question)?;
@@ -110,6 +105,16 @@ fn kind_of(args: &[OsString]) -> Option<&'static str> {
         Some("delete")
     } else {
         Some("send")
+    }
+}
+
+/// What a run is for, now that its list is known.
+fn kind_with<'a>(kind: &'a str, args: &[OsString], list: &[u8]) -> &'a str {
+    let is_standby = has(args, |arg| arg.starts_with("--timeout="));
+    match kind {
+        "send" if list.is_empty() && is_standby => "dismissed",
+        "send" if list.is_empty() => "probe",
+        kind => kind,
     }
 }
 
