@@ -74,6 +74,9 @@ impl Context {
                 if is_filtered {
                     return Err(FILTERED);
                 }
+                if self.removals == Removals::Seen && !forms.delete_by_name {
+                    return Err("by itself a run would remove what the switches keep, too");
+                }
                 RunKind::Delete {
                     by_name: forms.delete_by_name,
                 }

@@ -35,10 +35,15 @@ fn only(on: &[&str]) -> io::Result<Mirror> {
 
 /// The switches of the stock file with some turned.
 fn stock_but(turned: &[&str]) -> io::Result<Mirror> {
+    let mut mirror = Mirror::prepare()?;
+    turn(&mut mirror, turned);
+    Ok(mirror)
+}
+
+fn turn(mirror: &mut Mirror, turned: &[&str]) {
     let stock = ["delete", "createFolder", "closeWrite", "moveFrom", "moveTo"];
-    let is_on = |name: &&str| stock.contains(name) != turned.contains(name);
-    let on: Vec<&str> = ALL.into_iter().filter(is_on).collect();
-    only(&on)
+    let switches = ALL.map(|name| (name, stock.contains(&name) != turned.contains(&name)));
+    mirror.config.switches = switches.to_vec();
 }
 
 fn has(mirror: &Mirror, path: &str) -> bool {
@@ -137,6 +142,24 @@ fn the_same_holds_with_a_filter() -> io::Result<()> {
         let mut mirror = stock_but(turned)?;
         mirror.config.excludes = vec![r"(.*)\.tmp"];
         assert_eq!(removals(mirror)?, [left; 2], "{turned:?}");
+    }
+    Ok(())
+}
+
+/// There, what is missing in a directory is told from what it holds, which knows of no switch.
+#[test]
+fn the_same_holds_where_nothing_can_be_deleted_by_name() -> io::Result<()> {
+    for (turned, left) in [
+        ("delete", [true, true, false, false]),
+        ("moveFrom", [false, false, true, true]),
+    ] {
+        let mut mirror = stock_but(&[turned])?;
+        mirror.config.params = "-a --exclude=*.nothing".into();
+        assert_eq!(removals(mirror)?, [left; 2], "{turned}, with an exclude");
+        let mut mirror =
+            Mirror::prepare_with(|module| module.line("refuse options = delete-missing-args"))?;
+        turn(&mut mirror, &[turned]);
+        assert_eq!(removals(mirror)?, [left; 2], "{turned}, by the receiver");
     }
     Ok(())
 }

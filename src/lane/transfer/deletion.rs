@@ -46,8 +46,10 @@ impl Transfer {
         if gone.is_empty() && hidden.is_empty() {
             return;
         }
-        if self.context.filter.is_some() {
-            self.delete_filtered(&root, gone, hidden).await;
+        // A listing knows of no switch: beside what it is to go for, it would take what has to stay.
+        let picks = removals == Removals::Seen && !self.forms.delete_by_name;
+        if picks || self.context.filter.is_some() {
+            self.delete_picked(&root, gone, hidden).await;
         } else if self.forms.delete_by_name {
             let kind = RunKind::Delete { by_name: true };
             self.run_list(&root, kind, gone).await;

@@ -188,7 +188,7 @@ impl Transfer {
     }
 
     /// Removes missing names, and what is none of the hidden directories, by name and as far as a filter lets it.
-    pub(super) async fn delete_filtered(
+    pub(super) async fn delete_picked(
         &mut self,
         root: &Arc<SourceRoot>,
         gone: Vec<DirtyPath>,

@@ -180,7 +180,7 @@ impl Transfer {
         if self.report.end != End::Reached {
             self.report.again.extend(gone);
         } else if !gone.is_empty() {
-            self.delete_filtered(root, gone, Vec::new()).await;
+            self.delete_picked(root, gone, Vec::new()).await;
         }
     }
 
