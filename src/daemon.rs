@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::signal::unix::{Signal, SignalKind, signal};
-use tokio::sync::{Semaphore, mpsc, oneshot, watch};
+use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::{JoinError, JoinSet};
 use tokio_util::sync::CancellationToken;
 use tracing::{error, info, warn};
@@ -20,7 +20,7 @@ use crate::control::{
 };
 use crate::dbus::{self, BusAddress, Identity, Presence};
 use crate::fail_log::FailLog;
-use crate::mirror::{Memory, MirrorHandle, Question, Shared};
+use crate::mirror::{Memory, MirrorHandle, Places, Question, Shared};
 use crate::plugin::Plugins;
 use crate::rsync::program::try_confined;
 use crate::rsync::{Program, find_program, version};
@@ -49,7 +49,7 @@ pub struct Options {
     pub instance: String,
     /// Where the configuration came from and is read again from; `None` if it was given on the command line.
     pub config_file: Option<PathBuf>,
-    /// At most so many rsync children.
+    /// At most so many rsync children at work.
     pub children: usize,
     /// Whether the first thing is a push of everything.
     pub initial_push: bool,
@@ -137,7 +137,7 @@ pub async fn run(config: Config, options: Options) -> Result<(), StartError> {
     let shared = Shared {
         program,
         sockets: Arc::default(),
-        children: Arc::new(Semaphore::new(options.children)),
+        places: Places::new(options.children),
         retry_period: config.retry_period,
         initial_push: options.initial_push,
         plugins: Plugins::default(),

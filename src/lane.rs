@@ -29,6 +29,7 @@ mod down;
 pub mod guard;
 mod job;
 mod news;
+pub mod places;
 mod planning;
 pub mod preview;
 mod push;

@@ -9,7 +9,7 @@ use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::sync::{Semaphore, mpsc, oneshot, watch};
+use tokio::sync::{mpsc, oneshot, watch};
 use tokio_util::sync::CancellationToken;
 use tracing::{error, warn};
 
@@ -36,6 +36,7 @@ mod session;
 mod timetable;
 
 pub use crate::lane::guard::Memory;
+pub use crate::lane::places::Places;
 pub use session::together;
 pub use timetable::Crontab;
 
@@ -54,8 +55,8 @@ pub struct Shared {
     pub program: rsync::Program,
     /// Where connections over ssh have their sockets.
     pub sockets: Arc<ssh::Sockets>,
-    /// At most so many children.
-    pub children: Arc<Semaphore>,
+    /// For their rsync processes.
+    pub places: Places,
     /// See [`crate::config::Config::retry_period`].
     pub retry_period: Duration,
     /// Whether the first thing is a push of everything.

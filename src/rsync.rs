@@ -19,7 +19,7 @@ use rustix::process::{Pid, Signal, kill_process_group, test_kill_process_group};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWriteExt};
 use tokio::process::{Child, ChildStderr, ChildStdin, ChildStdout, Command};
 use tokio::runtime::Handle;
-use tokio::sync::oneshot;
+use tokio::sync::{OwnedSemaphorePermit, oneshot};
 use tokio::task::{JoinError, JoinHandle};
 use tokio_util::sync::CancellationToken;
 use tracing::debug;
@@ -254,8 +254,14 @@ pub struct Standby {
 
 impl Standby {
     /// Starts one. It ends by itself when it is dropped, after `quiet` without a list, or when `cancel` is cancelled.
+    /// It has its `place` until it has something to do, or has ended.
     #[must_use]
-    pub fn start(launch: Launch, quiet: Duration, cancel: CancellationToken) -> Self {
+    pub fn start(
+        launch: Launch,
+        quiet: Duration,
+        cancel: CancellationToken,
+        place: OwnedSemaphorePermit,
+    ) -> Self {
         let (list, receiver) = oneshot::channel::<Given>();
         let task = tokio::spawn(async move {
             let mut running = launch.start(None, &cancel).await.ok()?;
@@ -272,8 +278,10 @@ impl Standby {
             let list = list.filter(|_| knows_names());
             let was_given = list.is_some();
             let (list, limit) = list.unwrap_or_default();
+            let place = (!was_given).then_some(place);
             // With an empty list it says good-bye to the daemon, so that no connection is left to time out.
             let ended = running.finish(&list, limit, &cancel, |_| {}).await;
+            drop(place);
             (was_given && knows_names()).then_some(ended)
         });
         Self { list, task }

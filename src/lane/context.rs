@@ -4,10 +4,11 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore, watch};
+use tokio::sync::{Notify, OwnedSemaphorePermit, watch};
 use tokio_util::sync::CancellationToken;
 
 use super::guard::Guard;
+use super::places::Places;
 use super::transfer::on_disk;
 use super::{End, Hold};
 use crate::config::{RemoteConfig, Removals, Target};
@@ -54,8 +55,8 @@ pub struct Context {
     pub program: Program,
     /// The connection to a remote over ssh.
     pub ssh: Option<Arc<ssh::Connection>>,
-    /// At most so many children of all lanes.
-    pub children: Arc<Semaphore>,
+    /// For the children of all lanes.
+    pub places: Places,
     /// Where what failed is recorded.
     pub fail_log: FailLog,
     /// The lane is to end.
@@ -222,7 +223,7 @@ impl Context {
         tokio::select! {
             biased;
             () = halt.cancel.cancelled() => None,
-            permit = Arc::clone(&self.children).acquire_owned() => permit.ok(),
+            permit = self.places.work() => permit,
         }
     }
 
@@ -239,14 +240,11 @@ impl Context {
         if self.ssh.as_ref().is_some_and(|ssh| !ssh.is_open()) {
             return None;
         }
-        let launch = self.launch(
-            &root,
-            RunKind::Send { ignore_times: true },
-            forms,
-            Pace::Long,
-        );
+        let place = self.places.wait()?;
+        let kind = RunKind::Send { ignore_times: true };
+        let launch = self.launch(&root, kind, forms, Pace::Long);
         let cancel = halt.cancel.child_token();
-        Some(Standby::start(launch, quiet, cancel))
+        Some(Standby::start(launch, quiet, cancel, place))
     }
 
     /// Finds out whether the remote takes a run at all, by one with an empty list.

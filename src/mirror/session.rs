@@ -114,7 +114,7 @@ impl<'a> Session<'a> {
                 hides,
                 links: Arc::clone(&links),
                 program: shared.program.clone(),
-                children: Arc::clone(&shared.children),
+                places: shared.places.clone(),
                 fail_log: shared.fail_log.clone(),
                 stop: stop_lanes.clone(),
                 crowd: Arc::new(Notify::new()),

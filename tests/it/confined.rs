@@ -147,6 +147,7 @@ fn a_receiver_of_this_machine_writes_the_target_and_the_backup() -> io::Result<(
     let mut mirror = Mirror::prepare()?;
     fs::create_dir(mirror.at("kept"))?;
     fs::create_dir(mirror.at("scratch"))?;
+    fs::write(mirror.source("replaced"), "first\n")?;
     mirror.config.mirrors[0].remotes = vec![Remote::Local(mirror.at("replica"))];
     mirror.config.params = format!("-aH --temp-dir={}", mirror.at("scratch").display());
     mirror.config.rsync = format!(
@@ -174,15 +175,19 @@ fn a_receiver_of_this_machine_writes_the_target_and_the_backup() -> io::Result<(
     fs::write(mirror.source("one/two/file"), "first\n")?;
     fs::hard_link(mirror.source("one/two/file"), mirror.source("other"))?;
     mirror.in_sync();
-    fs::remove_file(mirror.source("other"))?;
-    // At once: of two that are sent one after the other, the second would take the place of what is kept of the first.
-    fs::write(mirror.outside("file"), "second\n")?;
-    fs::rename(mirror.outside("file"), mirror.source("one/two/file"))?;
+    replace(&mirror, "replaced", "second\n")?;
     mirror.in_sync();
     wait_until(SOON, "what was replaced is kept", || {
-        fs::read(mirror.at("kept/one/two/file")).is_ok_and(|kept| kept == b"first\n")
+        fs::read(mirror.at("kept/replaced")).is_ok_and(|kept| kept == b"first\n")
     });
     mirror.finish()
+}
+
+/// Puts another file in the place of one, by one change: of two that are sent one after the other, the second would take
+/// the place of what is kept of the first.
+fn replace(mirror: &Mirror, name: &str, content: &str) -> io::Result<()> {
+    fs::write(mirror.outside(name), content)?;
+    fs::rename(mirror.outside(name), mirror.source(name))
 }
 
 #[test]
@@ -196,7 +201,7 @@ fn a_backup_directory_that_is_not_there_yet_is_made() -> io::Result<()> {
     mirror.run()?;
     mirror.in_sync();
     for (version, before) in [("second", "first\n"), ("third", "second\n")] {
-        fs::write(mirror.source("file"), format!("{version}\n"))?;
+        replace(&mirror, "file", &format!("{version}\n"))?;
         mirror.in_sync();
         wait_until(SOON, "what was replaced is kept", || {
             fs::read(kept.join("file")).is_ok_and(|content| content == before.as_bytes())

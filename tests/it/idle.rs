@@ -1,5 +1,6 @@
 //! What a mirror costs while nothing happens: no process, no wake-up, little memory, and no hold on the source.
 
+use std::ffi::OsString;
 use std::fs;
 use std::io;
 use std::path::PathBuf;
@@ -36,7 +37,12 @@ fn a_quiet_mirror_has_no_children_and_does_not_wake_up() -> io::Result<()> {
     for _ in 0..6 {
         let before = mirror.sersync().wake_ups()?;
         pause(Duration::from_secs(10)); // interval that is measured
-        let wake_ups = mirror.sersync().wake_ups()? - before;
+        let after = mirror.sersync().wake_ups()?;
+        // A thread that has ended has none.
+        let of_one = |(thread, times): (&OsString, &u64)| {
+            times.saturating_sub(before.get(thread).copied().unwrap_or(0))
+        };
+        let wake_ups: u64 = after.iter().map(of_one).sum();
         println!("{wake_ups} wake-ups in 10 s");
         fewest = fewest.min(wake_ups);
         if fewest <= 5 {

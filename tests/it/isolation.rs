@@ -324,3 +324,27 @@ fn a_module_with_a_single_connection_may_have_a_limit_of_deletions() -> io::Resu
 fn a_module_with_a_single_connection_may_have_a_filter() -> io::Result<()> {
     with_a_single_connection(|mirror| mirror.config.excludes = vec![r"(.*)\.tmp"])
 }
+
+#[test]
+fn with_n_so_many_rsync_processes_work_at_once_and_so_many_wait() -> io::Result<()> {
+    let (mut mirror, replicas) = to_three_and(None)?;
+    // For a second each, so that without a limit there are three of them.
+    mirror.config.params = "-a --bwlimit=200".into();
+    fs::write(mirror.source("long"), vec![b'x'; 200_000])?;
+    mirror.run_with(&["-n", "1"])?;
+    for name in ["long", "1", "2", "3", "4"] {
+        if name != "long" {
+            fs::write(mirror.source(name), name)?;
+        }
+        wait_until(SOON, "all have it", || {
+            let processes = mirror.sersync().rsync_children();
+            assert!(processes.len() <= 2, "{processes:?}");
+            replicas.iter().all(|replica| replica.join(name).exists())
+        });
+    }
+    wait_until(SOON, "one waits", || {
+        mirror.sersync().rsync_children().len() == 1
+    });
+    mirror.stop();
+    Ok(())
+}

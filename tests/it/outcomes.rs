@@ -174,6 +174,11 @@ fn one_unreadable_among_5000(before_the_start: bool) -> io::Result<()> {
             stage.runs().iter().all(|run| run.ended.is_some())
         });
         stage.lay("unreadable", scene)?;
+        // It is there before the others are: what is sent of its directory before would fail for a file that is missing.
+        let first = mirror.outside("storm/d00031");
+        fs::create_dir_all(&first)?;
+        fs::write(first.join("f0042"), "before the others")?;
+        fs::rename(mirror.outside("storm"), mirror.source("storm"))?;
         grow(&mirror.source("storm"), 50, 100, 20)?;
     }
     let all = Tree::read(&mirror.source(""))?.len();

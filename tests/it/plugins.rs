@@ -711,8 +711,10 @@ fn what_no_remote_got_before_it_went_is_not_told_where_removals_are_not_let_thro
     mirror.config.switches = vec![("delete", false), ("moveFrom", false)];
     let mut mirror = running(vec![plugin], mirror)?;
     mirror.daemon.stop();
-    fs::write(mirror.source("short-lived"), "new")?;
+    fs::write(mirror.source("marker"), "old")?;
     mirror.sersync().wait_for_problem(&["unreachable"]);
+    // No run is made before the receiver is back.
+    fs::write(mirror.source("short-lived"), "new")?;
     fs::remove_file(mirror.source("short-lived"))?;
     fs::write(mirror.source("marker"), "new")?;
     mirror.daemon.start()?;

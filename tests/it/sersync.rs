@@ -1,6 +1,7 @@
 //! The process under test: started, signalled, ended, and asked through /proc and its log, never from inside.
 
-use std::ffi::OsStr;
+use std::collections::BTreeMap;
+use std::ffi::{OsStr, OsString};
 use std::fs::{self, OpenOptions};
 use std::io;
 use std::os::unix::process::CommandExt;
@@ -198,13 +199,15 @@ impl Sersync {
         )
     }
 
-    /// How often its threads have gone to sleep and been woken, summed.
-    pub fn wake_ups(&self) -> io::Result<u64> {
-        let mut sum = 0;
-        for task in fs::read_dir(format!("/proc/{}/task", self.pid().as_raw_nonzero()))? {
-            sum += figure(&task?.path().join("status"), "voluntary_ctxt_switches");
-        }
-        Ok(sum)
+    /// How often each of its threads has gone to sleep and been woken.
+    pub fn wake_ups(&self) -> io::Result<BTreeMap<OsString, u64>> {
+        fs::read_dir(format!("/proc/{}/task", self.pid().as_raw_nonzero()))?
+            .map(|task| {
+                let task = task?;
+                let times = figure(&task.path().join("status"), "voluntary_ctxt_switches");
+                Ok((task.file_name(), times))
+            })
+            .collect()
     }
 }
 

@@ -6,7 +6,7 @@ use std::process::ExitCode;
 use std::sync::Arc;
 
 use serde_json::{Value, json};
-use tokio::sync::{Notify, Semaphore, watch};
+use tokio::sync::{Notify, watch};
 use tokio_util::sync::CancellationToken;
 
 use crate::cli::control::json::with_path;
@@ -17,6 +17,7 @@ use crate::control::counted;
 use crate::fail_log::FailLog;
 use crate::lane::context::{Context, filtered};
 use crate::lane::guard::{Beginning, Guard, Memory};
+use crate::lane::places::Places;
 use crate::lane::preview::{Listed, Preview};
 use crate::links::LinkIndex;
 use crate::path::SourceRoot;
@@ -105,7 +106,7 @@ fn context(
         remote,
         filter,
         hides,
-        children: Arc::new(Semaphore::new(1)),
+        places: Places::new(1),
         fail_log: FailLog::new(None),
         stop: CancellationToken::new(),
         crowd: Arc::new(Notify::new()),

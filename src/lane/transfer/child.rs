@@ -1,7 +1,6 @@
 //! One run of rsync: whether it may be made, by the standby or by a new child, and what it is told.
 
 use std::ffi::OsString;
-use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::sync::OwnedSemaphorePermit;
@@ -237,7 +236,7 @@ impl Transfer {
         tokio::select! {
             biased;
             () = self.halt.stop.cancelled() => None,
-            permit = Arc::clone(&self.context.children).acquire_owned() => permit.ok(),
+            permit = self.context.places.work() => permit,
         }
     }
 
