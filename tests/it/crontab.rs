@@ -80,6 +80,28 @@ fn a_directory_that_somebody_removed_is_drift_too() -> io::Result<()> {
 }
 
 #[test]
+fn where_one_removal_is_not_wanted_these_pushes_remove_nothing_and_still_send() -> io::Result<()> {
+    for switch in ["delete", "moveFrom"] {
+        let mut mirror = Mirror::prepare()?;
+        mirror.config.switches = vec![(switch, false)];
+        mirror.config.more = EVERY_SECOND.to_owned();
+        fs::write(mirror.source("mended"), "as it was\n")?;
+        mirror.run()?;
+        mirror.in_sync();
+        wait_for_rest(&mirror);
+        let stray = mirror.replica("stray");
+        fs::write(&stray, "made there\n")?;
+        fs::remove_file(mirror.replica("mended"))?;
+        wait_until(SOON, "a push sends what is missing", || {
+            mirror.replica("mended").exists()
+        });
+        stays(SOME_PUSHES, "what is only there stays", || stray.exists());
+        mirror.stop();
+    }
+    Ok(())
+}
+
+#[test]
 fn nothing_is_pushed_while_paused() -> io::Result<()> {
     let bus = Bus::start()?;
     let mut mirror = Mirror::prepare()?;

@@ -1,8 +1,8 @@
 //! The program under its old name, as a script of ten years ago calls it.
 
-use std::fs;
+use std::fs::{self, Permissions};
 use std::io;
-use std::os::unix::fs::symlink;
+use std::os::unix::fs::{PermissionsExt, symlink};
 use std::process::Command;
 use std::time::Duration;
 
@@ -52,6 +52,34 @@ fn without_r_only_what_changes_is_sent() -> io::Result<()> {
     stays(LATER, "nothing else does", || {
         !mirror.replica("old").exists()
     });
+    mirror.stop();
+    Ok(())
+}
+
+#[test]
+fn with_m_the_plugin_is_told_and_nothing_is_sent() -> io::Result<()> {
+    let mut mirror = Mirror::prepare()?;
+    let told = mirror.at("told");
+    let program = mirror.at("notify");
+    fs::write(
+        &program,
+        format!("#!/bin/sh\necho \"$1\" >> '{}'\n", told.display()),
+    )?;
+    fs::set_permissions(&program, Permissions::from_mode(0o755))?;
+    let param = format!("<param prefix=\"{}\"/>", program.display());
+    mirror.config.plugins = vec![("command", param)];
+    let command = command(&mirror, &["-m", "command", "-o", "confxml.xml"])?;
+    mirror.run_by(command)?;
+    wait_until(SOON, "everything is watched", || {
+        mirror.log().contains("watching")
+    });
+    let new = mirror.source("new");
+    fs::write(&new, "new\n")?;
+    wait_until(SOON, "the plugin is told", || {
+        fs::read_to_string(&told).is_ok_and(|told| told.contains(&new.display().to_string()))
+    });
+    assert!(!mirror.replica("new").exists());
+    assert_eq!(mirror.daemon.connections(), 0);
     mirror.stop();
     Ok(())
 }

@@ -1,5 +1,6 @@
 //! Plugins: each tells what it is to tell, of every name there is, and holds no file up.
 
+use std::collections::BTreeSet;
 use std::fs;
 use std::io::{self, BufRead as _, BufReader, Read as _, Write as _};
 use std::net::{Ipv4Addr, TcpListener, TcpStream};
@@ -481,6 +482,29 @@ fn a_webhook_gets_a_batch_as_json_and_one_that_is_down_delays_no_file() -> io::R
     wait_until(SOON, "it is said that it can be told again", || {
         mirror.log().contains("can be told again")
     });
+    mirror.finish()
+}
+
+#[test]
+fn a_webhook_is_told_of_many_paths_by_few_documents() -> io::Result<()> {
+    let server = Listener::http(OK)?;
+    let mirror = Mirror::prepare()?;
+    let source = mirror.at("source");
+    let port = server.port;
+    let host = format!("<deshost url=\"http://localhost/hook\" port=\"{port}\" format=\"json\"/>");
+    let mirror = running(vec![port_definition("http", &source, &host)], mirror)?;
+    fs::create_dir(mirror.outside("many"))?;
+    for number in 0..300 {
+        fs::write(mirror.outside(format!("many/{number}")), "")?;
+    }
+    fs::rename(mirror.outside("many"), mirror.source("many"))?;
+    wait_until(SOON, "every path is told", || {
+        let told: BTreeSet<String> = paths_in(&server.heard()).into_iter().collect();
+        let path = |number| source.join(format!("many/{number}")).display().to_string();
+        (0..300).all(|number: u32| told.contains(&path(number)))
+    });
+    let documents = server.heard().len();
+    assert!(documents < 30, "{documents} documents for 300 files");
     mirror.finish()
 }
 

@@ -443,6 +443,37 @@ fn a_receiver_that_stands_still_is_given_up_after_the_timeout() -> io::Result<()
     Ok(())
 }
 
+/// Without it an older file arrives, see above.
+#[test]
+fn with_keep_update_a_file_that_is_newer_at_the_receiver_stays() -> io::Result<()> {
+    let mut stock = Stock::prepare()?;
+    let replica = stock.replica("");
+    stock.put(
+        "<remote ip=\"192.0.2.41\" name=\"data1\"/>",
+        &format!("<remote path=\"{}\"/>", replica.display()),
+    );
+    stock.put("params=\"-artuz\"", "params=\"-artuz\" keepUpdate=\"true\"");
+    let old = stock.source("old");
+    fs::write(&old, "an old one")?;
+    File::options()
+        .write(true)
+        .open(&old)?
+        .set_modified(long_ago())?;
+    fs::write(stock.replica("old"), "a newer one")?;
+    stock.run(&[])?;
+    stock.comes(KEEP);
+    fs::set_permissions(&old, Permissions::from_mode(0o600))?;
+    fs::rename(&old, stock.source("moved"))?;
+    fs::rename(stock.source("moved"), &old)?;
+    fs::write(stock.source("later"), "later")?;
+    stock.comes("later");
+    stays(A_WHILE, "the newer one stays", || {
+        fs::read(stock.replica("old")).is_ok_and(|text| text == b"a newer one")
+    });
+    stock.stop();
+    Ok(())
+}
+
 #[test]
 fn what_failed_is_tried_again_within_the_time_of_the_fail_log() -> io::Result<()> {
     const A_MINUTE: u128 = 60_000_000;
