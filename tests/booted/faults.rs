@@ -158,11 +158,11 @@ pub fn the_watchdog_restarts_a_service_that_hangs(machine: &Machine) {
 
 pub fn the_watchdog_leaves_an_idle_service_alone(machine: &Machine) {
     let instance = Instance::prepare(machine, "resting");
-    instance.drop_in("[Service]\nWatchdogSec=1\n");
+    instance.drop_in("[Service]\nWatchdogSec=3\n");
     instance.systemctl("start").succeeded();
     instance.in_sync(SOON);
     let pid = instance.main_pid();
-    stays(Duration::from_secs(5), "it is not restarted", || {
+    stays(Duration::from_secs(9), "it is not restarted", || {
         instance.main_pid() == pid
     });
 }

@@ -64,13 +64,7 @@ pub fn a_bad_reload_fails_with_the_reason_and_the_old_configuration_stays(machin
     break_configuration(&instance);
     instance.systemctl("reload").failed();
     wait_until(SOON, "the status names the line and the column", || {
-        let status = machine.run([
-            "systemctl",
-            "status",
-            "--full",
-            "--lines=20",
-            &instance.unit(),
-        ]);
+        let status = status_of(machine, &instance);
         names_the_place(&status, &instance) && status.says("remot")
     });
     assert_eq!(instance.shows("ActiveState"), "active");
@@ -85,17 +79,14 @@ pub fn a_bad_configuration_ends_with_78_and_is_not_restarted(machine: &Machine) 
     assert_eq!(instance.shows("ActiveState"), "failed");
     assert_eq!(instance.shows("ExecMainStatus"), "78");
     assert_eq!(instance.shows("NRestarts"), "0");
-    let status = machine.run([
-        "systemctl",
-        "status",
-        "--full",
-        "--lines=20",
-        &instance.unit(),
-    ]);
-    assert!(
-        names_the_place(&status, &instance),
-        "no line and column: {status}"
-    );
+    wait_until(SOON, "the status names the line and the column", || {
+        names_the_place(&status_of(machine, &instance), &instance)
+    });
+}
+
+fn status_of(machine: &Machine, instance: &Instance) -> Said {
+    let unit = instance.unit();
+    machine.run(["systemctl", "status", "--full", "--lines=20", &unit])
 }
 
 pub fn the_target_starts_and_stops_what_is_enabled(machine: &Machine) {

@@ -64,11 +64,10 @@ pub fn d_leaves_a_running_service_that_systemctl_and_busctl_know(machine: &Machi
     let again = machine.ok(["sersync2", "-rd", "-o", &instance.file()]);
     assert!(again.contains("is running already"), "{again}");
     machine.ok(["systemctl", "reload", &unit]);
-    let journal = machine.ok(["journalctl", "-o", "cat", "SERSYNC_INSTANCE=oldface"]);
-    assert!(
-        journal.contains("the new configuration is in force"),
-        "{journal}"
-    );
+    wait_until(SOON, "the journal has it", || {
+        let journal = machine.ok(["journalctl", "-o", "cat", "SERSYNC_INSTANCE=oldface"]);
+        journal.contains("the new configuration is in force")
+    });
     machine.ok(["systemctl", "stop", &unit]);
 }
 

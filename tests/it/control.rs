@@ -112,7 +112,10 @@ fn a_paused_mirror_gathers_its_changes_and_sends_them_when_it_is_resumed() -> io
     });
     let status = asked.ask(&["status", "--json"], 0);
     assert!(status.out.contains(r#""state":"paused""#), "{}", status.out);
-    assert!(!status.out.contains(r#""pending":0"#), "{}", status.out);
+    wait_until(SOON, "what was gathered is shown", || {
+        let status = asked.ask(&["status", "--json"], 0);
+        !status.out.contains(r#""pending":0"#)
+    });
     asked.ask(&["resume"], 0);
     asked.mirror.finish()
 }
@@ -413,10 +416,12 @@ fn the_status_answers_while_a_receiver_stands_still() -> io::Result<()> {
     wait_until(SOON, "a run begins", || {
         !sersync.rsync_children().is_empty()
     });
-    let started = Instant::now();
-    let status = asked.ask(&["status"], 0);
-    println!("answered within {:?}", started.elapsed());
-    assert!(!status.out.contains("confxml: idle"), "{}", status.out);
+    wait_until(SOON, "it says that there is something to do", || {
+        let started = Instant::now();
+        let status = asked.ask(&["status"], 0);
+        println!("answered within {:?}", started.elapsed());
+        !status.out.contains("confxml: idle")
+    });
     asked.mirror.daemon.thaw();
     asked.mirror.in_sync_within(AFTER_BACK_OFF);
     asked.mirror.finish()

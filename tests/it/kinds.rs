@@ -301,7 +301,8 @@ fn what_is_sent_into_a_directory_while_it_becomes_a_link_stays_nowhere_else() ->
     let holding = Arc::clone(&holds);
     thread::spawn(move || {
         while let Ok(run) = Asked::next(&listener) {
-            if run.kind != "dismissed" && holding.load(Ordering::Relaxed) {
+            let is_held = run.kind == "tree" || run.kind == "send";
+            if is_held && holding.load(Ordering::Relaxed) {
                 let _ = held.send(run);
             }
         }

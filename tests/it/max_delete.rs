@@ -91,6 +91,13 @@ impl Limited {
         );
     }
 
+    /// What was asked for again in the moment of the acceptance waits for the next time.
+    #[track_caller]
+    fn finish(mut self) -> io::Result<()> {
+        self.mirror.in_sync_within(AFTER_BACK_OFF);
+        self.mirror.finish()
+    }
+
     fn names(&self) -> usize {
         Tree::read(&self.mirror.replica("")).map_or(0, |tree| tree.len())
     }
@@ -146,7 +153,7 @@ fn a_directory_with_more_than_max_delete_waits_until_a_person_accepts_it_once() 
     });
     assert!(limited.mirror.replica("d00002/f0019").exists());
     limited.accept(21);
-    limited.mirror.finish()
+    limited.finish()
 }
 
 #[test]
@@ -180,7 +187,7 @@ fn what_is_put_back_releases_the_rest() -> io::Result<()> {
     wait_until(Duration::from_secs(60), "it goes on by itself", || {
         limited.mirror.log().contains("is no longer held")
     });
-    limited.mirror.finish()
+    limited.finish()
 }
 
 #[test]
@@ -194,7 +201,7 @@ fn a_first_push_that_would_delete_more_sends_everything_and_deletes_nothing() ->
     limited.is_held_with(23, names);
     assert!(limited.mirror.replica("changed while away").exists());
     limited.accept(23);
-    limited.mirror.finish()
+    limited.finish()
 }
 
 #[test]
@@ -208,7 +215,7 @@ fn a_receiver_that_does_not_take_names_is_guarded_alike() -> io::Result<()> {
     )?;
     limited.is_held_with(21, names);
     limited.accept(21);
-    limited.mirror.finish()
+    limited.finish()
 }
 
 #[test]
@@ -232,7 +239,7 @@ fn with_a_filter_deletions_are_guarded_alike() -> io::Result<()> {
     limited.run()?;
     limited.is_held_with(23, names);
     limited.accept(23);
-    limited.mirror.finish()
+    limited.finish()
 }
 
 #[test]
@@ -267,7 +274,7 @@ fn a_directory_that_gives_way_to_a_file_counts_with_its_content() -> io::Result<
     limited.run()?;
     limited.is_held_with(21, names);
     limited.accept(21);
-    limited.mirror.finish()
+    limited.finish()
 }
 
 #[test]
@@ -293,7 +300,7 @@ fn a_first_contact_is_held_before_the_limit_is() -> io::Result<()> {
     limited.is_held_with(131, names);
     limited.accept(131);
     limited.mirror.in_sync();
-    limited.mirror.finish()
+    limited.finish()
 }
 
 #[test]
@@ -327,7 +334,7 @@ fn what_a_tree_that_was_taken_apart_owes_is_guarded_alike() -> io::Result<()> {
         limited.ask(&["resume", "--accept-deletions"]);
     }
     limited.mirror.in_sync_within(AFTER_BACK_OFF);
-    limited.mirror.finish()
+    limited.finish()
 }
 
 #[test]
@@ -353,5 +360,5 @@ fn what_is_removed_on_a_volume_is_guarded_alike() -> io::Result<()> {
     limited.is_held_with(21, names);
     limited.accept(21);
     limited.mirror.in_sync();
-    limited.mirror.finish()
+    limited.finish()
 }

@@ -23,6 +23,7 @@ use std::os::unix::fs::{PermissionsExt as _, chown};
 use std::os::unix::process::CommandExt as _;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
+use std::process::Command;
 use std::sync::Mutex;
 use std::time::Duration;
 
@@ -59,6 +60,7 @@ fn running() -> io::Result<(Mirror, Stage)> {
     let (mut mirror, stage) = staged()?;
     mirror.run_by(stage.command(&mirror))?;
     mirror.in_sync();
+    mirror.is_known();
     // When the first push is over for sersync, too, there is a child that waits for more.
     wait_until(SOON, "it is at rest", || {
         stage.runs().iter().all(|run| run.ended.is_some())
@@ -223,7 +225,9 @@ fn as_nobody(mirror: &mut Mirror) -> io::Result<bool> {
     let is_root = rustix::process::geteuid().is_root();
     if is_root {
         // The directory of the build may be in one that is root's alone.
-        fs::hard_link(built, &program).or_else(|_| fs::copy(built, &program).map(drop))?;
+        // By another process: while a file is open for writing, and be it in a child of another test, it cannot be run.
+        let copied = Command::new("cp").arg(built).arg(&program).status()?;
+        assert!(copied.success());
         fs::set_permissions(mirror.at(""), Permissions::from_mode(0o755))?;
         chown(mirror.at("state"), Some(NOBODY), Some(NOBODY))?;
     }
@@ -345,10 +349,7 @@ pub fn too_deep(top: &Path) -> io::Result<()> {
 
 /// A tree that is too deep for the tests' own means is taken away by the shell's.
 pub fn remove_deep(top: &Path) {
-    let status = std::process::Command::new("rm")
-        .arg("-rf")
-        .arg(top)
-        .status();
+    let status = Command::new("rm").arg("-rf").arg(top).status();
     assert!(status.is_ok_and(|status| status.success()), "not removed");
 }
 
@@ -696,8 +697,9 @@ fn an_end_that_somebody_must_mend_is_said_and_tried_less_and_less_often() {
         wait_until(SOON * 2, "it is tried again", || probes(&stage).len() >= 3);
         one_at_a_time(&stage);
         let began: Vec<u64> = probes(&stage).iter().map(|run| run.began).collect();
+        // Of 4 and 8 seconds, up to a quarter less.
         assert!(
-            began[2] - began[1] > (began[1] - began[0]) * 5 / 4,
+            began[1] - began[0] >= 3_000 && began[2] - began[1] >= 6_000,
             "{name}: {began:?}"
         );
         stage.clear("away")?;
@@ -841,7 +843,7 @@ fn a_path_that_fails_for_ever_is_tried_at_growing_intervals_and_dropped_when_it_
     let (mut mirror, stage) = one_that_fails()?;
     let tries = || -> Vec<u64> { stage.played("bad").iter().map(|run| run.began).collect() };
     let before = tries().len();
-    wait_until(Duration::from_secs(40), "it is tried again", || {
+    wait_until(AFTER_BACK_OFF, "it is tried again", || {
         tries().len() >= before + 3
     });
     let tries = tries();
@@ -849,8 +851,10 @@ fn a_path_that_fails_for_ever_is_tried_at_growing_intervals_and_dropped_when_it_
         .windows(2)
         .map(|pair| pair[1] - pair[0])
         .collect();
+    let mut least = (0..).map(|try_| 2_000 << try_);
     assert!(
-        gaps.windows(2).all(|pair| pair[1] > pair[0] * 5 / 4),
+        gaps.iter()
+            .all(|gap| least.next().is_some_and(|least| *gap >= least)),
         "{gaps:?}"
     );
     assert_eq!(failed(&mirror), ["bad"]);

@@ -10,7 +10,7 @@ use rustix::process::Signal;
 
 use crate::bus::Bus;
 use crate::generator::{Generator, Report};
-use crate::harness::{Mirror, SOON, pause, wait_in_sync_with_links};
+use crate::harness::{AFTER_BACK_OFF, Mirror, SOON, pause, wait_in_sync_with_links, wait_until};
 use crate::rsync_daemon::Module;
 
 /// How long each writer works; `SERSYNC_RANDOM_SECONDS` changes it.
@@ -62,10 +62,14 @@ impl Random {
         mirror.run_with(&["--bus", &bus.address()])?;
         mirror.in_sync();
         let reports = self.work(&mut mirror)?;
-        let took = mirror.in_sync_within(SOON);
+        let is_shaken = self.meanwhile.is_some();
+        let took = mirror.in_sync_within(if is_shaken { AFTER_BACK_OFF } else { SOON });
         if self.params.contains('H') {
             // What came apart in the storm is joined again, once nothing of it is under way that takes links apart.
-            assert_eq!(bus.ask(&["flush"])?.code, 0);
+            // A path that failed in it and is gone may have to be tried once more.
+            wait_until(AFTER_BACK_OFF, "everything has arrived", || {
+                bus.ask(&["flush"]).is_ok_and(|said| said.code == 0)
+            });
             assert_eq!(bus.ask(&["resync"])?.code, 0);
             wait_in_sync_with_links(&mirror.source(""), &mirror.replica(""), SOON);
         }
