@@ -458,16 +458,23 @@ impl DirtySet {
         self.waiting.clear();
         self.ages.clear();
         self.routed = 0;
-        let now_sent = &self.sent;
-        let (keep, fold): (Vec<_>, Vec<_>) = old
+        // No comparison finds a removal out again, and what was sent a moment ago and written again must be sent as
+        // written. Both keep their places, unless that alone fills the set.
+        let (mut keep, mut fold): (Vec<_>, Vec<_>) =
+            old.into_iter().partition(|(_, entry)| entry.removed);
+        let room = self.limit / 2;
+        if keep.len() > room {
+            fold.append(&mut keep);
+        }
+        let (mut resent, rest): (Vec<_>, Vec<_>) = fold
             .into_iter()
-            .partition(|(path, entry)| entry.written && now_sent.contains_key(path));
-        // What was sent a moment ago and written again must keep its place, unless that alone fills the set.
-        let (keep, fold) = if keep.len() * 2 > self.limit {
-            (Vec::new(), keep.into_iter().chain(fold).collect())
+            .partition(|(path, entry)| entry.written && self.sent.contains_key(path));
+        fold = rest;
+        if keep.len() + resent.len() <= room {
+            keep.append(&mut resent);
         } else {
-            (keep, fold)
-        };
+            fold.append(&mut resent);
+        }
         let deepest = fold.iter().map(|(path, _)| path.depth()).max().unwrap_or(0);
         let depth = (0..deepest)
             .rev()
@@ -479,6 +486,27 @@ impl DirtySet {
                 distinct.len() * 4 <= self.limit
             })
             .unwrap_or(0);
+        for (path, entry) in keep {
+            let Entry {
+                extent,
+                linked,
+                written,
+                removed,
+                since,
+                tries,
+                ..
+            } = entry;
+            let dirty = DirtyPath {
+                path,
+                extent,
+                written,
+                linked,
+                since,
+                tries,
+                removed,
+            };
+            self.merge(dirty, entry.route, None);
+        }
         for (path, entry) in fold {
             let (path, extent) = if entry.linked {
                 // Its other names may be anywhere.
@@ -499,26 +527,6 @@ impl DirtySet {
                 removed: false,
             };
             self.merge(dirty, Route::Path, None);
-        }
-        for (path, entry) in keep {
-            let Entry {
-                extent,
-                linked,
-                removed,
-                since,
-                tries,
-                ..
-            } = entry;
-            let dirty = DirtyPath {
-                path,
-                extent,
-                written: true,
-                linked,
-                since,
-                tries,
-                removed,
-            };
-            self.merge(dirty, entry.route, None);
         }
     }
 

@@ -272,8 +272,16 @@ impl FailQueue {
     }
 
     fn take_together(&mut self, failure: Failure, now: Instant) -> &Failed {
-        self.touched
-            .extend(std::mem::take(&mut self.paths).into_keys());
+        let paths = std::mem::take(&mut self.paths);
+        // No comparison finds a removal out again.
+        let (removals, others): (BTreeMap<_, _>, BTreeMap<_, _>) =
+            paths.into_iter().partition(|(_, failed)| failed.removed);
+        self.touched.extend(others.into_keys());
+        if removals.len() <= MOST / 2 {
+            self.paths = removals;
+        } else {
+            self.touched.extend(removals.into_keys());
+        }
         let everything = DirtyPath::now(RelPath::root(), Extent::Subtree);
         self.on_failed(&everything, failure, now)
     }
@@ -415,6 +423,21 @@ mod tests {
                 .iter()
                 .all(|(path, failed)| path.is_root() && failed.extent == Extent::Subtree)
         );
+    }
+
+    #[test]
+    fn among_too_many_failures_a_removal_keeps_its_place() {
+        let mut queue = FailQueue::new(PERIOD);
+        for at in 0..=MOST {
+            let removed = at % 100 == 0;
+            let dirty = DirtyPath {
+                removed,
+                ..dirty(&format!("f{at}"), Extent::Entry)
+            };
+            queue.on_failed(&dirty, failure(), Instant::now());
+        }
+        let removals = queue.iter().filter(|(_, failed)| failed.removed).count();
+        assert_eq!((removals, queue.len()), (100, 101));
     }
 
     proptest! {

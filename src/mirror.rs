@@ -83,17 +83,18 @@ impl Shared {
             source: source.to_path_buf(),
             target: remote.target.to_string(),
         };
+        let source = source.display();
         match Store::open(self.state_dir.as_deref()?, key) {
             Ok((store, warning)) => {
                 if let Some(warning) = warning {
-                    warn!(SERSYNC_REMOTE = %remote.target, "{warning}");
+                    warn!(SERSYNC_MIRROR = %source, SERSYNC_REMOTE = %remote.target, "{warning}");
                 }
                 Some(store)
             }
             Err(error) => {
                 let dir = self.state_dir.as_deref().unwrap_or(Path::new("")).display();
                 warn!(
-                    SERSYNC_REMOTE = %remote.target,
+                    SERSYNC_MIRROR = %source, SERSYNC_REMOTE = %remote.target,
                     "what fails is not kept for the next start, {dir} cannot be used: {error}"
                 );
                 None
@@ -109,6 +110,7 @@ impl Shared {
             source: config.source.clone(),
             target: remote.target.to_string(),
         };
+        let source = config.source.display();
         let (mut file, mut known) = (None, Known::default());
         match self
             .state_dir
@@ -119,11 +121,11 @@ impl Shared {
             Some(Ok((opened, read, warning))) => {
                 (file, known) = (Some(opened), read);
                 if let Some(warning) = warning {
-                    warn!(SERSYNC_REMOTE = %remote.target, "{warning}");
+                    warn!(SERSYNC_MIRROR = %source, SERSYNC_REMOTE = %remote.target, "{warning}");
                 }
             }
             Some(Err(error)) => warn!(
-                SERSYNC_REMOTE = %remote.target,
+                SERSYNC_MIRROR = %source, SERSYNC_REMOTE = %remote.target,
                 "what {} is equal to is not kept for the next start: {error}",
                 remote.target
             ),

@@ -193,12 +193,13 @@ impl Mirrors {
         if config.remotes.is_empty() {
             info!("telling plugins of {}", config.source.display());
         }
+        let source = config.source.display();
         for remote in &config.remotes {
-            info!("mirroring {} to {}", config.source.display(), remote.target);
+            info!("mirroring {source} to {}", remote.target);
             if matches!(remote.target, Target::Local { .. })
                 && let Some(missing) = local_target::missing_rights()
             {
-                warn!(SERSYNC_REMOTE = %remote.target, "{}: {missing}", remote.target);
+                warn!(SERSYNC_MIRROR = %source, SERSYNC_REMOTE = %remote.target, "{}: {missing}", remote.target);
             }
         }
         let stop = CancellationToken::new();

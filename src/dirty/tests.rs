@@ -168,6 +168,36 @@ fn a_set_that_is_too_full_collapses_to_the_deepest_directories() {
 }
 
 #[test]
+fn a_removal_keeps_its_place_in_a_set_that_is_too_full() {
+    let removal = |name: &str, extent| Change {
+        removed: true,
+        extent,
+        ..Change::entry(path(name))
+    };
+    let now = Instant::now();
+    let mut set = DirtySet::new(LIMIT);
+    for at in 0..10 {
+        set.insert(removal(&format!("a/b/gone{at}"), Extent::Entry), now);
+    }
+    for at in 0..LIMIT {
+        set.insert(Change::entry(path(&format!("a/b/c/d/e{at}"))), now);
+    }
+    // With what changed in it before.
+    set.insert(removal("a/b/c/d", Extent::Subtree), now);
+    set.insert(Change::entry(path("a/b/more")), now);
+    for at in 0..LIMIT {
+        set.insert(Change::entry(path(&format!("x/y{}/z{at}", at % 7))), now);
+    }
+    let taken = take_all(&mut set, now);
+    let removed = taken.iter().filter(|dirty| dirty.removed);
+    let names: Vec<String> = removed.map(|dirty| dirty.path.to_string()).collect();
+    let expected: Vec<String> = std::iter::once("a/b/c/d".into())
+        .chain((0..10).map(|at| format!("a/b/gone{at}")))
+        .collect();
+    assert_eq!(names, expected);
+}
+
+#[test]
 fn a_route_is_forgotten_when_the_path_changes_again() {
     let now = Instant::now();
     let mut set = DirtySet::new(LIMIT);

@@ -8,6 +8,7 @@ use tokio::sync::{Notify, OwnedSemaphorePermit, watch};
 use tokio_util::sync::CancellationToken;
 
 use super::guard::Guard;
+use super::news::LaneName;
 use super::places::Places;
 use super::transfer::on_disk;
 use super::{End, Hold};
@@ -216,6 +217,10 @@ impl Context {
         if let Some(ssh) = &self.ssh {
             ssh.close().await;
         }
+    }
+
+    pub(super) fn name(&self) -> LaneName {
+        LaneName::new(&self.source, &self.remote.target)
     }
 
     /// The right to start a child; `None` when children are to end.

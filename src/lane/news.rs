@@ -1,10 +1,13 @@
 //! What a lane has to say in the log: a sentence for each piece of news.
 
+use std::fmt;
 use std::io;
+use std::path::Path;
 
 use tracing::{error, info, warn};
 
 use super::{Hold, News};
+use crate::config::Target;
 use crate::control::counted;
 use crate::fail_queue::Failure;
 use crate::message_id as id;
@@ -32,8 +35,32 @@ impl Heard {
     }
 }
 
-/// Logs the news of the lane to `remote`. Returns the failure among them.
-pub fn tell(remote: &str, news: Vec<News>) -> Option<Heard> {
+/// Whose news it is. Shown, it is the remote.
+#[derive(Debug, Clone)]
+pub struct LaneName {
+    source: String,
+    remote: String,
+}
+
+impl LaneName {
+    /// The lane from a source to a target.
+    #[must_use]
+    pub fn new(source: &Path, target: &Target) -> Self {
+        Self {
+            source: source.display().to_string(),
+            remote: target.to_string(),
+        }
+    }
+}
+
+impl fmt::Display for LaneName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.remote)
+    }
+}
+
+/// Logs the news of a lane. Returns the failure among them.
+pub fn tell(lane: &LaneName, news: Vec<News>) -> Option<Heard> {
     let (mut failed, mut recovered, mut heard) = (0, 0, None);
     for news in news {
         match news {
@@ -41,34 +68,37 @@ pub fn tell(remote: &str, news: Vec<News>) -> Option<Heard> {
                 failure,
                 needs_mending,
             } => {
-                down(remote, &failure, needs_mending);
+                down(lane, &failure, needs_mending);
                 heard = Some(Heard::of(&failure));
             }
             News::Back(after) => {
                 let seconds = after.as_secs();
                 info!(
                     MESSAGE_ID = id::REMOTE_BACK,
-                    SERSYNC_REMOTE = remote,
-                    "{remote} is back after {seconds} s"
+                    SERSYNC_MIRROR = lane.source,
+                    SERSYNC_REMOTE = lane.remote,
+                    "{lane} is back after {seconds} s"
                 );
             }
-            News::Held(hold) => held(remote, &hold),
+            News::Held(hold) => held(lane, &hold),
             News::Released => info!(
                 MESSAGE_ID = id::RELEASED,
-                SERSYNC_REMOTE = remote,
-                "{remote} is no longer held"
+                SERSYNC_MIRROR = lane.source,
+                SERSYNC_REMOTE = lane.remote,
+                "{lane} is no longer held"
             ),
             News::PathFailed(path, failure) => {
                 failed += 1;
                 if failed <= LOGGED_PATHS {
                     warn!(
-                        MESSAGE_ID = id::PATH_FAILED,
-                        SERSYNC_REMOTE = remote,
-                        SERSYNC_PATH = %path,
-                        SERSYNC_EXIT = failure.exit,
-                        "{path} failed on {remote} and is tried again: {}",
-                        failure.message
-                    );
+                                           MESSAGE_ID = id::PATH_FAILED,
+                                           SERSYNC_MIRROR = lane.source,
+                    SERSYNC_REMOTE = lane.remote,
+                                           SERSYNC_PATH = %path,
+                                           SERSYNC_EXIT = failure.exit,
+                                           "{path} failed on {lane} and is tried again: {}",
+                                           failure.message
+                                       );
                 }
                 let exit = failure.exit;
                 let cause = failed_paths(failed);
@@ -78,90 +108,101 @@ pub fn tell(remote: &str, news: Vec<News>) -> Option<Heard> {
                 recovered += 1;
                 if recovered <= LOGGED_PATHS {
                     info!(
-                        MESSAGE_ID = id::PATH_RECOVERED,
-                        SERSYNC_REMOTE = remote,
-                        SERSYNC_PATH = %path,
-                        "{path} no longer fails on {remote}, after {}",
-                        counted(failures.into(), "failure", "failures")
-                    );
+                                           MESSAGE_ID = id::PATH_RECOVERED,
+                                           SERSYNC_MIRROR = lane.source,
+                    SERSYNC_REMOTE = lane.remote,
+                                           SERSYNC_PATH = %path,
+                                           "{path} no longer fails on {lane}, after {}",
+                                           counted(failures.into(), "failure", "failures")
+                                       );
                 }
             }
             News::VolumeMissing(path, cause) => {
-                heard.get_or_insert(volume_missing(remote, &path, &cause));
+                heard.get_or_insert(volume_missing(lane, &path, &cause));
             }
             News::FormChanged(form) => {
                 let what = without(form);
-                info!(SERSYNC_REMOTE = remote, "{remote} {what}");
+                info!(
+                    SERSYNC_MIRROR = lane.source,
+                    SERSYNC_REMOTE = lane.remote,
+                    "{lane} {what}"
+                );
             }
             News::Pushed {
                 sent,
                 deleted,
                 alone,
-            } => pushed(remote, sent, deleted, alone),
+            } => pushed(lane, sent, deleted, alone),
             News::PushFailed(failure) => {
                 warn!(
                     MESSAGE_ID = id::PATH_FAILED,
-                    SERSYNC_REMOTE = remote,
+                    SERSYNC_MIRROR = lane.source,
+                    SERSYNC_REMOTE = lane.remote,
                     SERSYNC_EXIT = failure.exit,
-                    "the scheduled push to {remote} failed and is left to the next time: {}",
+                    "the scheduled push to {lane} failed and is left to the next time: {}",
                     failure.message
                 );
                 heard = Some(Heard::of(&failure));
             }
         }
     }
-    more(remote, failed, recovered);
+    more(lane, failed, recovered);
     heard
 }
 
 /// A remote went away, or will not have us.
-fn down(remote: &str, Failure { exit, message }: &Failure, needs_mending: bool) {
+fn down(lane: &LaneName, Failure { exit, message }: &Failure, needs_mending: bool) {
     if needs_mending {
         error!(
             MESSAGE_ID = id::REMOTE_NEEDS_MENDING,
-            SERSYNC_REMOTE = remote,
+            SERSYNC_MIRROR = lane.source,
+            SERSYNC_REMOTE = lane.remote,
             SERSYNC_EXIT = exit,
-            "{remote} does not take files: {}",
+            "{lane} does not take files: {}",
             hint(message)
         );
     } else {
         warn!(
             MESSAGE_ID = id::REMOTE_DOWN,
-            SERSYNC_REMOTE = remote,
+            SERSYNC_MIRROR = lane.source,
+            SERSYNC_REMOTE = lane.remote,
             SERSYNC_EXIT = exit,
-            "{remote} is unreachable, changes are kept: {message}"
+            "{lane} is unreachable, changes are kept: {message}"
         );
     }
 }
 
 /// The number of those that were not logged one by one.
-fn more(remote: &str, failed: u64, recovered: u64) {
+fn more(lane: &LaneName, failed: u64, recovered: u64) {
     if failed > LOGGED_PATHS {
         let more = failed - LOGGED_PATHS;
         warn!(
             MESSAGE_ID = id::PATH_FAILED,
-            SERSYNC_REMOTE = remote,
-            "{more} more paths failed on {remote} and are tried again"
+            SERSYNC_MIRROR = lane.source,
+            SERSYNC_REMOTE = lane.remote,
+            "{more} more paths failed on {lane} and are tried again"
         );
     }
     if recovered > LOGGED_PATHS {
         let more = recovered - LOGGED_PATHS;
         info!(
             MESSAGE_ID = id::PATH_RECOVERED,
-            SERSYNC_REMOTE = remote,
-            "{more} more paths no longer fail on {remote}"
+            SERSYNC_MIRROR = lane.source,
+            SERSYNC_REMOTE = lane.remote,
+            "{more} more paths no longer fail on {lane}"
         );
     }
 }
 
 /// What a remote has of a path is left as it is.
-fn volume_missing(remote: &str, path: &RelPath, cause: &str) -> Heard {
+fn volume_missing(lane: &LaneName, path: &RelPath, cause: &str) -> Heard {
     error!(
-        MESSAGE_ID = id::VOLUME_MISSING,
-        SERSYNC_REMOTE = remote,
-        SERSYNC_PATH = %path,
-        "{path} is left as it is on {remote}: {cause}"
-    );
+           MESSAGE_ID = id::VOLUME_MISSING,
+           SERSYNC_MIRROR = lane.source,
+    SERSYNC_REMOTE = lane.remote,
+           SERSYNC_PATH = %path,
+           "{path} is left as it is on {lane}: {cause}"
+       );
     Heard {
         exit: -1,
         cause: "a file system below the source is not mounted".into(),
@@ -181,20 +222,21 @@ fn without(form: RefusedForm) -> &'static str {
 }
 
 /// Where `maxDelete` holds, sending goes on.
-fn held(remote: &str, hold: &Hold) {
+fn held(lane: &LaneName, hold: &Hold) {
     let what = match hold {
         Hold::TooManyDeletions { .. } => "nothing is deleted, files are sent",
         _ => "nothing is sent or deleted",
     };
     error!(
         MESSAGE_ID = id::HELD,
-        SERSYNC_REMOTE = remote,
-        "{remote} is held, {what}: {hold}"
+        SERSYNC_MIRROR = lane.source,
+        SERSYNC_REMOTE = lane.remote,
+        "{lane} is held, {what}: {hold}"
     );
 }
 
 /// A scheduled push got through.
-fn pushed(remote: &str, sent: u64, deleted: u64, alone: bool) {
+fn pushed(lane: &LaneName, sent: u64, deleted: u64, alone: bool) {
     let entries = |count| match count {
         1 => "1 entry".to_owned(),
         _ => format!("{count} entries"),
@@ -202,18 +244,21 @@ fn pushed(remote: &str, sent: u64, deleted: u64, alone: bool) {
     let done = format!("{} sent, {} deleted", entries(sent), entries(deleted));
     match (sent + deleted, alone) {
         (0, _) => info!(
-            SERSYNC_REMOTE = remote,
-            "the scheduled push had nothing to send to {remote}"
+            SERSYNC_MIRROR = lane.source,
+            SERSYNC_REMOTE = lane.remote,
+            "the scheduled push had nothing to send to {lane}"
         ),
         (_, true) => warn!(
             MESSAGE_ID = id::DRIFT_FOUND,
-            SERSYNC_REMOTE = remote,
-            "{remote} had drifted, the scheduled push has mended it: {done}"
+            SERSYNC_MIRROR = lane.source,
+            SERSYNC_REMOTE = lane.remote,
+            "{lane} had drifted, the scheduled push has mended it: {done}"
         ),
         // What changed by itself meanwhile is among them.
         (_, false) => info!(
-            SERSYNC_REMOTE = remote,
-            "the scheduled push to {remote} ended: {done}"
+            SERSYNC_MIRROR = lane.source,
+            SERSYNC_REMOTE = lane.remote,
+            "the scheduled push to {lane} ended: {done}"
         ),
     }
 }
@@ -224,51 +269,65 @@ pub fn failed_paths(count: u64) -> String {
 }
 
 /// A verification could not be made.
-pub fn not_compared(remote: &str, failure: &Failure) {
+pub fn not_compared(lane: &LaneName, failure: &Failure) {
     info!(
-        SERSYNC_REMOTE = remote,
+        SERSYNC_MIRROR = lane.source,
+        SERSYNC_REMOTE = lane.remote,
         SERSYNC_EXIT = failure.exit,
-        "{remote} was not compared: {}",
+        "{lane} was not compared: {}",
         failure.message
     );
 }
 
 /// A verification found this many differences.
-pub fn drift_found(remote: &str, found: u64) {
+pub fn drift_found(lane: &LaneName, found: u64) {
     if found > 0 {
         let differences = counted(found, "difference", "differences");
         warn!(
             MESSAGE_ID = id::DRIFT_FOUND,
-            SERSYNC_REMOTE = remote,
-            "{remote} is not what its source is: {differences}; `sersync resync` mends that"
+            SERSYNC_MIRROR = lane.source,
+            SERSYNC_REMOTE = lane.remote,
+            "{lane} is not what its source is: {differences}; `sersync resync` mends that"
         );
     }
 }
 
 /// A name changed its kind while two jobs were at work there.
-pub fn after_detour(remote: &str) {
+pub fn after_detour(lane: &LaneName) {
     info!(
-        SERSYNC_REMOTE = remote,
-        "{remote}: a link and a directory may have taken each other's place while they were sent; everything is compared"
+        SERSYNC_MIRROR = lane.source,
+        SERSYNC_REMOTE = lane.remote,
+        "{lane}: a link and a directory may have taken each other's place while they were sent; everything is compared"
     );
 }
 
 /// The fail queue was kept, or not.
-pub fn kept(remote: &str, kept: io::Result<()>) {
+pub fn kept(lane: &LaneName, kept: io::Result<()>) {
     if let Err(error) = kept {
         warn!(
-            SERSYNC_REMOTE = remote,
-            "what failed on {remote} cannot be kept for the next start: {error}"
+            SERSYNC_MIRROR = lane.source,
+            SERSYNC_REMOTE = lane.remote,
+            "what failed on {lane} cannot be kept for the next start: {error}"
         );
     }
 }
 
+/// What the remote was equal to was not kept.
+pub fn guard_not_kept(lane: &LaneName, error: &io::Error) {
+    warn!(
+        SERSYNC_MIRROR = lane.source,
+        SERSYNC_REMOTE = lane.remote,
+        "what {lane} was equal to cannot be kept for the next start: {error}"
+    );
+}
+
 /// The lane has ended.
-pub fn ended(remote: &str, pending: usize) {
+pub fn ended(lane: &LaneName, pending: usize) {
     if pending > 0 {
         info!(
-            SERSYNC_REMOTE = remote,
-            "{remote}: the next start sends {}",
+            SERSYNC_MIRROR = lane.source,
+            SERSYNC_REMOTE = lane.remote,
+            "{lane}: the next start sends {}",
             counted(pending as u64, "pending change", "pending changes")
         );
     }

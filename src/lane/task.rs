@@ -9,6 +9,7 @@ use tracing::trace;
 
 use super::clock::Clock;
 use super::context::{Context, Halt};
+use super::news::LaneName;
 use super::transfer::{execute, on_disk};
 use super::verify::Verified;
 use super::{End, Job, LaneState, Report, Settled, news};
@@ -102,7 +103,7 @@ pub struct Shown {
 /// See the module.
 #[derive(Debug)]
 pub struct LaneTask {
-    name: String,
+    name: LaneName,
     state: LaneState,
     context: Arc<Context>,
     inbox: mpsc::Receiver<LaneMessage>,
@@ -183,7 +184,7 @@ impl LaneTask {
         };
         let progress = context.progress.subscribe();
         let task = Self {
-            name: context.remote.target.to_string(),
+            name: context.name(),
             state,
             context: Arc::new(context),
             inbox,

@@ -89,7 +89,7 @@ impl Context {
             (exit, Outcome::Unreachable(message) | Outcome::Misconfigured(message)) => {
                 let exit = exit.code();
                 let failure = Failure { exit, message };
-                news::not_compared(&self.remote.target.to_string(), &failure);
+                news::not_compared(&self.name(), &failure);
                 Err(failure.public())
             }
             (exit, _) => Err(format!("not all of it could be compared: {exit}")),

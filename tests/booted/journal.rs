@@ -46,7 +46,11 @@ pub fn a_path_that_fails_is_told_with_its_name_and_rsyncs_words(machine: &Machin
     let entry = wait_for_entry(machine, &["-u", &instance.unit(), "-p", "warning", &id]);
     assert!(entry.field("SERSYNC_PATH").contains("locked"), "{entry:?}");
     assert!(entry.field("SERSYNC_REMOTE").contains("told"), "{entry:?}");
+    let source = instance.source_path();
+    assert_eq!(entry.field("SERSYNC_MIRROR"), source, "{entry:?}");
     assert_eq!(entry.field("SERSYNC_EXIT"), "23", "{entry:?}");
+    let words = entry.message();
+    assert!(words.contains("Operation not permitted"), "{words}");
     machine.ok(["chattr", "-i", &locked]);
     instance.call("RetryFailed", &[]).succeeded();
     instance.in_sync(SOON);

@@ -1,6 +1,9 @@
 //! What fails is told apart, holds nothing else back, and is tried again.
 
+use std::path::Path;
+
 use super::*;
+use crate::config::Target;
 
 #[test]
 fn a_path_that_fails_again_when_everything_is_compared_keeps_its_history() {
@@ -463,7 +466,7 @@ fn what_everybody_is_told_of_a_remote_that_went_names_no_file() {
             matches!(&news[..], [News::Down { failure, .. }] if failure.message == FULL),
             "{news:?}"
         );
-        let heard = news::tell("h::m", news).expect("a failure");
+        let heard = news::tell(&lane_name(), news).expect("a failure");
         assert!(!heard.cause.contains("secret"), "{heard:?}");
     }
 }
@@ -491,7 +494,7 @@ fn what_everybody_is_told_of_a_disk_that_is_full_names_no_file() {
 #[test]
 fn what_everybody_is_told_of_a_push_that_failed_names_no_file() {
     let news = vec![News::PushFailed(failure(11, FULL))];
-    let heard = news::tell("h::m", news).expect("a failure");
+    let heard = news::tell(&lane_name(), news).expect("a failure");
     assert_eq!(heard.exit, 11);
     assert!(!heard.cause.contains("secret"), "{heard:?}");
 }
@@ -587,4 +590,9 @@ fn a_removal_that_was_only_owed_at_the_last_end_was_no_failure_and_is_no_recover
     let again = job(&mut lane, due);
     assert_eq!(lane.on_report(Route::Path, synced(&again), now, 0.0), []);
     assert!(lane.failed().is_empty());
+}
+
+fn lane_name() -> news::LaneName {
+    let path = "/target".into();
+    news::LaneName::new(Path::new("/data"), &Target::Local { path })
 }

@@ -17,7 +17,7 @@ use crate::dirty::DirtyPath;
 use crate::fail_queue::Failure;
 use crate::lane::guard::check_first;
 use crate::lane::removal::{Hides, Removal};
-use crate::lane::{End, VOLUME_MISSING};
+use crate::lane::{End, VOLUME_MISSING, news};
 use crate::path::{RelPath, SourceRoot};
 use crate::resolve::{Resolved, directories};
 use crate::rsync::rules::{Effect, rule_below};
@@ -212,11 +212,7 @@ impl Transfer {
         }
         let guard = Arc::clone(guard);
         if let Some(Err(error)) = on_disk(move || guard.keep()).await {
-            let remote = self.context.remote.target.to_string();
-            tracing::warn!(
-                SERSYNC_REMOTE = remote,
-                "what {remote} was equal to cannot be kept for the next start: {error}"
-            );
+            news::guard_not_kept(&self.context.name(), &error);
         }
     }
 
