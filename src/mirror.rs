@@ -47,6 +47,8 @@ use timetable::Timetable;
 const INBOX: usize = 16;
 /// How often a root that is missing is looked for.
 const MISSING_CHECK: Duration = Duration::from_secs(1);
+/// A source whose file system takes longer is not waited for by those who wait for the start.
+const ANSWERS_WITHIN: Duration = Duration::from_secs(10);
 
 /// What the mirrors of an instance share.
 #[derive(Debug, Clone)]
@@ -272,10 +274,16 @@ impl MirrorTask {
         loop {
             let path = self.config.source.clone();
             let mut opening = pin!(on_disk(move || SourceRoot::open(&path)));
+            let mut late = pin!(tokio::time::sleep(ANSWERS_WITHIN));
+            let mut is_late = false;
             let opened = loop {
                 tokio::select! {
                     () = self.stop.cancelled() => return None,
                     opened = &mut opening => break opened?,
+                    () = &mut late, if !is_late => {
+                        is_late = true;
+                        self.does_not_answer();
+                    }
                     Some(message) = self.inbox.recv() => self.answer_without_source(message),
                 }
             };
@@ -300,6 +308,17 @@ impl MirrorTask {
                 Some(message) = self.inbox.recv() => self.answer_without_source(message),
             }
         }
+    }
+
+    /// A file system hangs, as one of a server that is away. The others are not kept from their work for it.
+    fn does_not_answer(&self) {
+        let source = self.config.source.display();
+        error!(
+            MESSAGE_ID = id::SOURCE_MISSING,
+            SERSYNC_MIRROR = %source,
+            "{source} does not answer, nothing is sent or deleted until it does"
+        );
+        self.show(|shown| shown.missing = Some("it does not answer".into()));
     }
 
     /// There are no lanes as long as the source was never seen.

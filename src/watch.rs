@@ -104,7 +104,7 @@ pub struct Gauges {
     pub watches: AtomicU64,
     /// Directories that are not watched or could not be read.
     pub uncovered: AtomicU64,
-    /// Directories that were walked, each as often as it was.
+    /// Directories that were walked, each as often as it was, and large parts of large ones.
     pub walked: AtomicU64,
     /// Changes when its thread moves on: while it walks, and whenever it is asked something.
     pub beats: AtomicU64,

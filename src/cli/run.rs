@@ -14,6 +14,8 @@ use crate::{daemon, journal, message_id};
 
 /// The word for no bus at all.
 const NO_BUS: &str = "none";
+/// Work on a disk that goes on at the end is waited for so long.
+const LEFT_BEHIND: Duration = Duration::from_secs(1);
 
 /// Mirrors what a configuration file says.
 #[must_use]
@@ -135,7 +137,12 @@ fn serve(config: Config, how: How<'_>, journal: &Journal) -> ExitCode {
         .thread_keep_alive(Duration::from_secs(5))
         .build();
     let result = match runtime {
-        Ok(runtime) => runtime.block_on(daemon::run(config, options)),
+        Ok(runtime) => {
+            let result = runtime.block_on(daemon::run(config, options));
+            // A file system that does not answer keeps no process.
+            runtime.shutdown_timeout(LEFT_BEHIND);
+            result
+        }
         Err(error) => Err(error.into()),
     };
     match result {

@@ -13,7 +13,7 @@ use tokio::task::{JoinError, JoinSet};
 use tokio_util::sync::CancellationToken;
 use tracing::{error, info, trace, warn};
 
-use super::MirrorTask;
+use super::{ANSWERS_WITHIN, MirrorTask};
 use crate::change::{Blindness, Change, WatchEvent};
 use crate::config::{MirrorConfig, Scan};
 use crate::control::{Notice, Scope, counted};
@@ -182,11 +182,21 @@ impl<'a> Session<'a> {
         }
     }
 
+    async fn look_at_volumes(&mut self) -> Option<()> {
+        let look = look_at_volumes(&self.mirror.config, self.mirror.guards.clone());
+        let mut look = pin!(look);
+        let soon = tokio::time::timeout(ANSWERS_WITHIN, look.as_mut());
+        if self.serve_until(soon).await?.is_err() {
+            self.mirror.does_not_answer();
+            self.serve_until(look).await?;
+        }
+        Some(())
+    }
+
     pub(super) async fn run(&mut self, root: SourceRoot) -> SessionEnd {
         let mut root = root;
         loop {
-            let look = look_at_volumes(&self.mirror.config, self.mirror.guards.clone());
-            if self.serve_until(look).await.is_none() {
+            if self.look_at_volumes().await.is_none() {
                 return SessionEnd::Stopped;
             }
             let (sender, mut events) = mpsc::channel(EVENTS);

@@ -123,6 +123,7 @@ impl WatchThread {
         for (number, entry) in entries.enumerate() {
             if number % ENTRIES_PER_BEAT == ENTRIES_PER_BEAT - 1 {
                 self.beat();
+                self.gauges.walked.fetch_add(1, Ordering::Relaxed);
             }
             let entry = match entry {
                 Ok(entry) => entry,
