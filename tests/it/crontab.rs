@@ -9,6 +9,7 @@ use rustix::process::Signal;
 
 use crate::bus::Bus;
 use crate::harness::{Mirror, SOON, stays, wait_until};
+use crate::idle::Tmpfs;
 
 /// Some pushes by [`EVERY_SECOND`].
 const SOME_PUSHES: Duration = Duration::from_secs(4);
@@ -154,6 +155,31 @@ fn with_a_filter_and_no_crontabfilter_the_pushes_obey_the_filter() -> io::Result
 fn what_the_crontabfilter_excludes_is_neither_mended_nor_deleted_by_these_pushes_and_still_follows_its_own_changes()
 -> io::Result<()> {
     leave_alone_what_the_crontabfilter_excludes(with_crontab(FILTERED)?)
+}
+
+#[test]
+fn on_a_volume_below_the_source_the_crontabfilter_excludes_the_same() -> io::Result<()> {
+    let mut mirror = Mirror::prepare()?;
+    fs::create_dir(mirror.source("disk"))?;
+    let Some(_disk) = Tmpfs::mount(mirror.source("disk")) else {
+        return Ok(());
+    };
+    FILTERED.clone_into(&mut mirror.config.more);
+    fs::write(mirror.source("disk/a"), "as it was\n")?;
+    mirror.run()?;
+    mirror.in_sync();
+    wait_for_rest(&mirror);
+    for name in ["disk/stray", "disk/stray.php"] {
+        fs::write(mirror.replica(name), "made there\n")?;
+    }
+    wait_until(SOON, "what is not excluded is removed", || {
+        !mirror.replica("disk/stray").exists()
+    });
+    stays(SOME_PUSHES, "what is excluded stays", || {
+        mirror.replica("disk/stray.php").exists()
+    });
+    mirror.stop();
+    Ok(())
 }
 
 #[test]

@@ -135,7 +135,17 @@ fn what_changes_while_the_daemon_is_down_arrives_when_it_is_back() -> io::Result
 
 #[test]
 fn a_module_that_refuses_deletions_still_gets_its_files() -> io::Result<()> {
+    gets_its_files(Vec::new())
+}
+
+#[test]
+fn beside_a_filter_a_module_that_refuses_deletions_still_gets_its_files() -> io::Result<()> {
+    gets_its_files(vec![r"(.*)\.tmp"])
+}
+
+fn gets_its_files(excludes: Vec<&'static str>) -> io::Result<()> {
     let mut mirror = Mirror::prepare_with(|module| module.line("refuse options = delete"))?;
+    mirror.config.excludes = excludes;
     fs::write(mirror.source("old"), "content")?;
     mirror.run()?;
     let arrives = |mirror: &Mirror, name: &str| {

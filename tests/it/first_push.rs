@@ -8,11 +8,15 @@ use std::time::{Duration, SystemTime};
 
 use crate::confxml::{Localpath, Remote};
 use crate::harness::{
-    KEEP, MODULE, Mirror, SOON, differences, grow, pause, wait_in_sync, wait_until,
+    AFTER_BACK_OFF, KEEP, MODULE, Mirror, SOON, differences, grow, pause, stays, wait_in_sync,
+    wait_until,
 };
 use crate::names;
 use crate::rsync_daemon::{Module, RsyncDaemon, write_private};
 use crate::sersync::Sersync;
+
+/// How long something that must not happen is waited for.
+const A_WHILE: Duration = Duration::from_secs(1);
 
 #[test]
 fn a_tree_that_is_there_at_the_start_arrives() -> io::Result<()> {
@@ -71,6 +75,62 @@ fn without_the_first_push_only_changes_are_carried() -> io::Result<()> {
         !mirror.replica("there before").exists(),
         "a file was sent that has not changed"
     );
+    mirror.stop();
+    Ok(())
+}
+
+/// Runs a mirror that has never compared anything, until a first change has arrived.
+fn never_compared(mut mirror: Mirror) -> io::Result<Mirror> {
+    fs::write(mirror.source("goes"), "unchanged")?;
+    fs::write(mirror.replica("goes"), "unchanged")?;
+    fs::write(mirror.replica("extra"), "extra")?;
+    mirror.run_with(&["--initial", "no"])?;
+    wait_until(SOON, "everything is watched", || {
+        mirror.log().contains("watching")
+    });
+    fs::write(mirror.source("changed"), "changed")?;
+    wait_until(SOON, "a change arrives", || {
+        mirror.replica("changed").exists()
+    });
+    Ok(mirror)
+}
+
+/// Where nothing can be deleted by name, all that is missing in a directory goes otherwise.
+#[test]
+fn before_the_first_comparison_a_removal_takes_nothing_else_along() -> io::Result<()> {
+    let mut with_rules = Mirror::prepare()?;
+    with_rules.config.params = "-a --exclude=*.nothing".into();
+    let refusing =
+        Mirror::prepare_with(|module| module.line("refuse options = delete-missing-args"))?;
+    for mirror in [with_rules, refusing] {
+        let mut mirror = never_compared(mirror)?;
+        fs::remove_file(mirror.source("goes"))?;
+        wait_until(SOON, "it goes", || !mirror.replica("goes").exists());
+        mirror.stop();
+        assert!(mirror.replica("extra").exists(), "what nobody removed");
+    }
+    Ok(())
+}
+
+#[test]
+fn before_the_first_comparison_a_file_that_was_cut_off_takes_nothing_along() -> io::Result<()> {
+    let mut mirror = Mirror::prepare()?;
+    mirror.config.params = "-a --bwlimit=20m".into();
+    let mut mirror = never_compared(mirror)?;
+    fs::write(mirror.source("big"), vec![b'x'; 16 << 20])?;
+    wait_until(SOON, "it is half written", || {
+        let entries = fs::read_dir(mirror.replica("")).into_iter().flatten();
+        let mut names = entries.flatten().map(|entry| entry.file_name());
+        names.any(|name| name.as_encoded_bytes().starts_with(b".big."))
+    });
+    mirror.daemon.stop();
+    mirror.daemon.start()?;
+    wait_until(AFTER_BACK_OFF, "it arrives", || {
+        mirror.replica("big").exists()
+    });
+    stays(A_WHILE, "what was there before stays", || {
+        mirror.replica("extra").exists()
+    });
     mirror.stop();
     Ok(())
 }

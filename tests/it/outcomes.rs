@@ -332,6 +332,47 @@ fn a_real_directory_that_may_not_be_read_puts_deletions_off_and_loses_nothing() 
     mirror.finish()
 }
 
+#[test]
+fn where_errors_may_not_be_ignored_a_first_push_sends_what_can_be_read() -> io::Result<()> {
+    let mut mirror = Mirror::prepare_with(|module| module.line("refuse options = ignore-errors"))?;
+    grow(&mirror.source(""), 3, 3, 100)?;
+    let locked = mirror.source("d00001");
+    fs::write(mirror.replica("extra"), "only there")?;
+    fs::set_permissions(&locked, Permissions::from_mode(0o0))?;
+    as_nobody(&mut mirror)?;
+    wait_until(SOON, "what can be read arrives", || {
+        mirror.replica("d00002/f0002").exists()
+    });
+    assert!(mirror.replica("extra").exists(), "it refuses to delete so");
+    fs::set_permissions(&locked, Permissions::from_mode(0o755))?;
+    wait_until(AFTER_BACK_OFF, "the rest arrives", || {
+        mirror.replica("d00001/f0002").exists()
+    });
+    mirror.stop();
+    Ok(())
+}
+
+#[test]
+fn a_source_that_may_not_be_read_is_held_and_goes_on_when_it_may() -> io::Result<()> {
+    let mut mirror = Mirror::prepare()?;
+    grow(&mirror.source(""), 3, 3, 100)?;
+    as_nobody(&mut mirror)?;
+    mirror.in_sync();
+    mirror.is_known();
+    let source = mirror.source("");
+    fs::set_permissions(&source, Permissions::from_mode(0o0))?;
+    fs::write(mirror.source("d00001/f0001"), "changed")?;
+    if rustix::process::geteuid().is_root() {
+        mirror.sersync().wait_for_problem(&["held", "missing"]);
+    }
+    stays(Duration::from_secs(3), "nothing is deleted", || {
+        mirror.replica("d00002/f0002").exists()
+    });
+    fs::set_permissions(&source, Permissions::from_mode(0o755))?;
+    mirror.in_sync_within(AFTER_BACK_OFF);
+    mirror.finish()
+}
+
 /// Makes directories below a directory until the path of a file in them is longer than any rsync takes.
 pub fn too_deep(top: &Path) -> io::Result<()> {
     use rustix::fs::{CWD, Mode, OFlags, mkdirat, openat};

@@ -484,6 +484,10 @@ impl Transfer {
             // What is only there before anything is sent is not ours.
             match self.extraneous(root, &names, &mirrored, &filter).await {
                 Ok(removal) => theirs = Some(removal.len()),
+                Err(failure) if failure.exit == REFUSED && self.report.end == End::Reached => {
+                    self.report.end = End::Refused(RefusedForm::DeleteInTrees);
+                    return self.report.again.extend(trees);
+                }
                 Err(failure) => return self.fail_or_repeat(trees, &failure),
             }
         }

@@ -153,7 +153,8 @@ impl Transfer {
             return;
         }
         let kind = RunKind::List { recursive: true };
-        let asked = self.ask(root, kind, Vec::new(), args::list(&parts), &parts);
+        let left_alone = args::excluding(&self.excludes).collect();
+        let asked = self.ask(root, kind, left_alone, args::list(&parts), &parts);
         let removed = match asked.await {
             Ok(found) => {
                 let above = found.iter().flat_map(|one| one.path.ancestors_below_root());
@@ -271,6 +272,11 @@ impl Transfer {
             return checked
                 .map_err(|hold| self.report.end = End::Held(hold))
                 .is_ok();
+        }
+        // It will not say what would be removed, be it for `--ignore-errors`.
+        if matches!(ended.exit, Exit::Code(REFUSED)) {
+            self.report.end = End::Refused(RefusedForm::DeleteInTrees);
+            return false;
         }
         let kind = RunKind::tree(true);
         self.account(kind, &ended.exit, outcome.clone(), Vec::new());
