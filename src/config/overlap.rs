@@ -113,7 +113,20 @@ pub(super) fn check_backups(
     }
     let dirs = backups.iter().filter_map(|backup| local(backup.what));
     let links = Links::of(paths_of(sources, targets).chain(dirs));
-    for backup in backups {
+    for (index, backup) in backups.iter().enumerate() {
+        for earlier in &backups[..index] {
+            if let Some(found) = targets_of(backup.what, earlier.what, &links) {
+                problems.error(
+                    backup.at,
+                    format!(
+                        "the backup directory {} {} the backup directory {}: what one keeps would take the place of what the other does; give each its own",
+                        found.one,
+                        found.relation.words(),
+                        found.other
+                    ),
+                );
+            }
+        }
         for target in targets {
             if let Some(found) = targets_of(backup.what, target.what, &links) {
                 problems.error(

@@ -22,6 +22,8 @@ mod words;
 
 use table::{Negation, Rule, Value, Verdict};
 
+const FILTER: &str = "--filter=";
+
 /// Options for every run, checked.
 ///
 /// The default is no option at all. In tests, `"-a --exclude=x".parse::<Params>()` makes one.
@@ -43,6 +45,7 @@ pub struct Params {
     rules: Option<Arc<Filter>>,
     links: bool,
     times: bool,
+    ignore_times: bool,
 }
 
 /// Something to say about one option.
@@ -102,6 +105,12 @@ impl Params {
     #[must_use]
     pub fn hard_links(&self) -> bool {
         self.hard_links
+    }
+
+    /// `-I`, or times that are not kept: what has not changed is sent again by each comparison.
+    #[must_use]
+    pub fn sends_what_is_equal(&self) -> bool {
+        self.ignore_times || !self.times
     }
 
     /// `--modify-window`: how far times may differ is said.
@@ -181,19 +190,24 @@ impl Params {
         if self.rules.is_none() {
             return self.clone();
         }
-        let is_rule = |arg: &&OsString| {
-            let heads = ["--exclude=", "--include=", "--filter="];
-            let text = arg.to_str();
-            text.is_some_and(|text| heads.iter().any(|head| text.starts_with(head)))
+        let is_filter = |arg: &OsString| arg.to_str().is_some_and(|arg| arg.starts_with(FILTER));
+        let is_known = |arg: &OsString| {
+            arg.to_str().is_some_and(|arg| {
+                let is_pattern = arg.starts_with("--exclude=") || arg.starts_with("--include=");
+                let rule = arg.strip_prefix(FILTER).map(filters::known);
+                is_pattern || rule.is_some_and(|rule| rule.is_ok())
+            })
         };
+        let args: Vec<OsString> = self
+            .args
+            .iter()
+            .filter(|arg| !is_known(arg))
+            .cloned()
+            .collect();
         Self {
-            args: self
-                .args
-                .iter()
-                .filter(|arg| !is_rule(arg))
-                .cloned()
-                .collect(),
-            filtered: false,
+            // What protects is left.
+            filtered: args.iter().any(is_filter),
+            args,
             rules: None,
             ..self.clone()
         }
@@ -226,6 +240,7 @@ impl Params {
             "one-file-system" => self.one_file_system = on,
             "inplace" => self.inplace = on,
             "modify-window" => self.modify_window = on,
+            "ignore-times" => self.ignore_times = on,
             "exclude" | "include" | "filter" | "exclude-from" | "include-from" => {
                 self.filtered = on;
             }
@@ -454,6 +469,7 @@ impl Checker {
                     filters::Unknown::Harmless
                 }
             },
+            Err(filters::Unknown::Protects) => return,
             Err(unknown) => unknown,
         };
         self.rules = None;

@@ -58,6 +58,9 @@ pub(super) fn validate(head: &HeadXml, converted: bool, problems: &mut Problems<
     for mirror in &mut mirrors {
         mirror.filter = filter.as_ref().map(|filter| filter.compiled.clone());
     }
+    if let Some(element) = head.filter.as_ref().filter(|_| filter.is_some()) {
+        no_links_are_followed(element.switch.at, &mirrors, problems);
+    }
     let config = Config {
         mirrors,
         debug,
@@ -70,6 +73,20 @@ pub(super) fn validate(head: &HeadXml, converted: bool, problems: &mut Problems<
     };
     plugins_elsewhere(head, &config, problems);
     config
+}
+
+/// With a filter, rsync is given the names that our own walk found, and that follows no links.
+fn no_links_are_followed(at: At, mirrors: &[MirrorConfig], problems: &mut Problems<'_>) {
+    let mut remotes = mirrors.iter().flat_map(|mirror| &mirror.remotes);
+    if let Some(remote) = remotes.find(|remote| remote.params.follows_links()) {
+        problems.error(
+            at,
+            format!(
+                "beside `filter` nothing is sent of the directory that a link leads to, and the `params` of {} ask for it; take `-L`, `-k` or `--copy-unsafe-links` out of them, or switch the filter off",
+                remote.target
+            ),
+        );
+    }
 }
 
 /// A plugin that is started for a directory in which nothing is mirrored.

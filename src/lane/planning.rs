@@ -246,8 +246,13 @@ impl LaneState {
             return None;
         }
         self.gather_until = None;
+        // As long as nothing is to be sent, everything is compared again, which nothing else comes before.
+        let only_looks = matches!(&self.held, Some((hold, _)) if hold.is_of_trees());
+        let only_everything = only_looks && self.owes_everything();
         let Self { dirty, large, .. } = self;
-        let paths = dirty.take(Route::Path, MOST_PATHS, now, |other| large.lists(other));
+        let paths = dirty.take(Route::Path, MOST_PATHS, now, |other| {
+            large.lists(other) || (only_everything && !other.is_root())
+        });
         if paths.is_empty() {
             self.suspects.pop_front()
         } else {

@@ -213,6 +213,9 @@ pub fn arguments(remote: &RemoteConfig, kind: RunKind, forms: Forms, pace: Pace)
             if delete {
                 ours("--delete");
             }
+            if remote.backup.is_some() && remote.params.sends_what_is_equal() {
+                ours(ignoring_times(remote));
+            }
             if remote.params.hard_links() {
                 // With its incremental recursion, rsync 3.5.0 waits for itself for ever when the first name of a group
                 // of hard links vanishes under the run.

@@ -100,6 +100,27 @@ fn a_local_target_keeps_it_alike() -> io::Result<()> {
     everything_is_kept(mirror)
 }
 
+/// Each comparison sends what has not changed once more.
+#[test]
+fn with_i_a_comparison_does_not_replace_what_is_kept() -> io::Result<()> {
+    let mut mirror = Mirror::prepare()?;
+    mirror.config.params = "-aI".into();
+    mirror.config.rsync = INSIDE.into();
+    fs::write(mirror.source("replaced"), "first")?;
+    mirror.run()?;
+    mirror.in_sync();
+    fs::write(mirror.outside("replaced"), "and second")?;
+    fs::rename(mirror.outside("replaced"), mirror.source("replaced"))?;
+    holds(&mirror, ".replaced/replaced", "first");
+    mirror.stop();
+    fs::write(mirror.replica("extra"), "of the receiver")?;
+    mirror.run()?;
+    is_gone(&mirror, "extra");
+    holds(&mirror, ".replaced/replaced", "first");
+    mirror.stop();
+    Ok(())
+}
+
 #[test]
 fn a_local_target_may_keep_it_beside_itself() -> io::Result<()> {
     let mut mirror = Mirror::prepare()?;

@@ -48,8 +48,10 @@ pub(super) fn check_rule(rule: &str) -> Result<(), &'static str> {
 pub(super) enum Unknown {
     /// It may hide a directory with what is in it.
     Hides,
-    /// It hides nothing.
+    /// It hides nothing, and may show what others hide.
     Harmless,
+    /// It is for the receiver alone, whatever the others say.
+    Protects,
 }
 
 /// What a rule of `--filter` says that [`check_rule`] let through.
@@ -57,7 +59,8 @@ pub(super) fn known(rule: &str) -> Result<Rule, Unknown> {
     let (head, pattern) = rule.split_once([' ', '_']).unwrap_or((rule, ""));
     let (name, modifiers) = split_head(head);
     match name {
-        "P" | "protect" | "S" | "show" => Err(Unknown::Harmless),
+        "P" | "protect" => Err(Unknown::Protects),
+        "S" | "show" => Err(Unknown::Harmless),
         "-" | "exclude" if modifiers.is_empty() => Ok(Rule::Exclude(pattern.into())),
         "+" | "include" if modifiers.is_empty() => Ok(Rule::Include(pattern.into())),
         _ => Err(Unknown::Hides),

@@ -270,3 +270,18 @@ fn leaving_links_or_times_out_is_worth_a_warning() {
     assert_eq!(warnings("-a --no-t").len(), 1);
     assert_eq!(warnings("").len(), 2);
 }
+
+#[test]
+fn a_rule_that_protects_leaves_the_others_known_and_stays_where_somebody_else_sees_to_them() {
+    let params = parsed("-a --exclude=/conf/ --filter='P /keep'");
+    assert!(params.filtered() && params.rules().is_some());
+    let without = params.without_rules();
+    assert_eq!(without.args(), ["-a", "--filter=P /keep"]);
+    assert!(without.filtered());
+    assert!(!parsed("-a --exclude=x").without_rules().filtered());
+    assert!(parsed("-a --filter='P /keep'").rules().is_none());
+}
+
+fn parsed(text: &str) -> Params {
+    text.parse().expect("these are options")
+}

@@ -161,6 +161,22 @@ fn a_first_contact_stays_held_whatever_paths_get_through_until_a_person_accepts_
 }
 
 #[test]
+fn a_lane_whose_first_push_is_held_looks_again_with_nothing_but_everything() {
+    let (mut lane, now) = (lane(), Instant::now());
+    lane.on_change(Change::subtree(RelPath::root()), now);
+    let first = job(&mut lane, now);
+    let held = Report {
+        again: first.paths.clone(),
+        end: End::Held(FIRST_CONTACT),
+        ..Report::default()
+    };
+    lane.on_report(Route::Path, held, now, 0.0);
+    lane.on_change(Change::written(path("a")), now);
+    let again = job(&mut lane, now + COSTLY_HOLD_CHECK);
+    assert_eq!(names(&again), ["."]);
+}
+
+#[test]
 fn a_missing_volume_is_told_once_and_releases_nothing() {
     let (mut lane, now) = (lane(), Instant::now());
     lane.on_change(Change::subtree(path("vol")), now);
