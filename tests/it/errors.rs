@@ -4,8 +4,10 @@
 use std::fs::{self, Permissions};
 use std::io;
 use std::os::unix::fs::PermissionsExt;
+use std::process::Command;
 use std::time::Duration;
 
+use crate::confined::command;
 use crate::harness::{AFTER_BACK_OFF, MODULE, Mirror, SOON, grow, wait_until};
 use crate::rsync_daemon::{Module, write_private};
 use crate::sersync::{Sersync, has_words};
@@ -164,6 +166,48 @@ fn gets_its_files(excludes: Vec<&'static str>) -> io::Result<()> {
         .daemon
         .set_modules(&[Module::new(MODULE, &mirror.replica(""))])?;
     mirror.in_sync_within(AFTER_BACK_OFF);
+    mirror.finish()
+}
+
+/// `sersync run` for a mirror, with a script in the place of rsync.
+fn with_rsync(mirror: &Mirror, script: &str) -> io::Result<Command> {
+    let program = mirror.at("bin/rsync");
+    fs::create_dir(mirror.at("bin"))?;
+    fs::write(&program, script)?;
+    fs::set_permissions(&program, Permissions::from_mode(0o755))?;
+    let mut command = command(mirror);
+    command.env("PATH", mirror.at("bin"));
+    Ok(command)
+}
+
+#[test]
+fn an_rsync_that_is_too_old_is_refused_with_the_version_to_have() -> io::Result<()> {
+    let mut mirror = Mirror::prepare()?;
+    let old = "#!/bin/sh\necho 'rsync  version 3.0.9  protocol version 30'\n";
+    let command = with_rsync(&mirror, old)?;
+    mirror.run_by(command)?;
+    let status = mirror.sersync().wait(SOON);
+    assert_eq!(status.code(), Some(1));
+    let log = mirror.log();
+    assert!(log.contains("3.0.9 is too old; install rsync 3"), "{log}");
+    Ok(())
+}
+
+/// An alias of popt may make every run a dry one, and variables of rsync's own may send it elsewhere.
+#[test]
+fn the_environment_that_it_was_started_in_is_not_rsyncs() -> io::Result<()> {
+    let mut mirror = Mirror::prepare()?;
+    fs::write(mirror.at(".popt"), "rsync alias -a --archive --dry-run\n")?;
+    fs::write(mirror.source("file"), "content")?;
+    let mut command = command(&mirror);
+    command
+        .env("HOME", mirror.at(""))
+        .env("RSYNC_PROXY", "127.0.0.1:1")
+        .env("RSYNC_RSH", "false")
+        .env("LC_ALL", "de_DE.UTF-8");
+    mirror.run_by(command)?;
+    mirror.in_sync();
+    fs::remove_file(mirror.source("file"))?;
     mirror.finish()
 }
 

@@ -19,6 +19,33 @@ use crate::sersync::Sersync;
 const A_WHILE: Duration = Duration::from_secs(1);
 
 #[test]
+fn a_restart_without_a_change_sends_nothing() -> io::Result<()> {
+    let mut mirror = Mirror::prepare()?;
+    grow(&mirror.source(""), 20, 20, 700)?;
+    mirror.run()?;
+    mirror.in_sync();
+    mirror.is_known();
+    mirror.stop();
+    let before = mirror.daemon.log().len();
+    let extra = mirror.replica("extra");
+    fs::write(&extra, "of the receiver")?;
+    mirror.run()?;
+    wait_until(SOON, "everything is compared", || !extra.exists());
+    fs::write(mirror.source("last"), "content")?;
+    mirror.in_sync();
+    mirror.stop();
+    let log = mirror.daemon.log().split_off(before);
+    let received = log.lines().filter_map(|line| {
+        let (_, bytes) = line.split_once("received ")?;
+        bytes.split_whitespace().next()?.parse::<u64>().ok()
+    });
+    // Lists of names, and none of the 280 000 bytes in them.
+    let received: u64 = received.sum();
+    assert!((1..100_000).contains(&received), "{received} bytes: {log}");
+    Ok(())
+}
+
+#[test]
 fn a_tree_that_is_there_at_the_start_arrives() -> io::Result<()> {
     let mut mirror = Mirror::prepare()?;
     grow(&mirror.source(""), 50, 20, 700)?;

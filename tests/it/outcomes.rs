@@ -154,6 +154,26 @@ fn deletions_that_a_limit_has_stopped_are_carried_out_later() -> io::Result<()> 
     mirror.finish()
 }
 
+/// More was there to go than the rehearsal had seen.
+#[test]
+fn deletions_that_max_delete_has_stopped_are_held() -> io::Result<()> {
+    let (mut mirror, stage) = staged()?;
+    mirror.config.rsync = "<maxDelete start=\"true\" count=\"100\"/>".into();
+    grow(&mirror.source(""), 1, 5, 100)?;
+    mirror.run_by(stage.command(&mirror))?;
+    mirror.in_sync();
+    mirror.is_known();
+    let line = "Deletions stopped due to --max-delete limit (5 skipped)";
+    let scene = json!({ "on": "delete", "stderr": line, "exit": 25 });
+    stage.lay_times(1, "limit", scene)?;
+    fs::remove_dir_all(mirror.source("d00000"))?;
+    mirror.sersync().wait_for_problem(&["held", "maxDelete"]);
+    assert!(mirror.replica("d00000").exists());
+    // What is held is asked for again by itself, and is fewer than the limit.
+    mirror.in_sync_within(AFTER_BACK_OFF);
+    mirror.finish()
+}
+
 // --- 23: one of many.
 
 /// All but one arrive, the one is kept as failed under its name, and arrives when it can be read again.
