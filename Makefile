@@ -79,7 +79,8 @@ has_root       = $(filter 0,$(shell id -u))
 has_boot       = $(if $(filter 1,$(SERSYNC_NO_BOOT)),,$(if $(has_root),$(shell $(may_mount) && echo yes)))
 may_mount       = unshare --mount --pid --fork --propagation=private sh -ec 'cd /mnt && mount -t tmpfs tmpfs . && cd /mnt && \
 	mkdir up work root && mount -t overlay overlay -o lowerdir=/,upperdir=up,workdir=work root' >/dev/null 2>&1
-missing        = $(strip $(foreach tool,rustfmt clippy cargo_deny boot,$(if $(has_$(tool)),,$(subst _,-,$(tool)))))
+has_rpm        = $(shell command -v rpm)
+missing        = $(strip $(foreach tool,rustfmt clippy cargo_deny boot rpm,$(if $(has_$(tool)),,$(subst _,-,$(tool)))))
 boot_left_out  = $(if $(has_boot),,@echo 'make check: the tests in a booted systemd are LEFT OUT: they want root, \
 	a machine that may mount, and no SERSYNC_NO_BOOT=1')
 
@@ -102,15 +103,16 @@ check: need-linker need-rsync need-ssh need-bus want-mandoc want-shells ## every
 	$(if $(has_rustfmt),$(CARGO) fmt --check)
 	$(if $(has_clippy),$(CARGO) clippy --all-targets --locked -- -D warnings)
 	$(boot_left_out)
-	$(if $(has_boot),@$(MAKE) --no-print-directory need-systemd want-broker want-old-bus deb)
+	$(if $(has_boot),@$(MAKE) --no-print-directory need-systemd want-broker want-old-bus deb $(if $(has_rpm),rpm))
 	$(if $(has_boot),SERSYNC_BOOTED=1) $(CARGO) test --locked
 	RUSTDOCFLAGS='-D warnings' $(CARGO) doc --locked --no-deps
 	$(if $(has_cargo_deny),$(CARGO) deny check bans licenses sources)
 	@echo 'make check: passed$(if $(missing),$(comma) but NOT checked for lack of: $(missing))'
 
-drill: need-linker need-rsync need-bus ## random faults for SECONDS=600 under a random load, with SEED=N again; MILLION=1 for one long outage
-	SERSYNC_DRILL_SECONDS=$(SECONDS) $(if $(SEED),SERSYNC_DRILL_SEED=$(SEED)) $(if $(MILLION),TMPDIR=/dev/shm) \
-		$(CARGO) test --release --locked --test drill -- $(if $(MILLION),--ignored million,nothing_is_lost)
+drill: need-linker need-rsync need-bus ## random faults for SECONDS=600, with SEED=N again; MILLION=1: one long outage; RACES=200: unmounts
+	$(if $(RACES),SERSYNC_RACE_ROUNDS=$(RACES) $(CARGO) test --release --locked --test it -- lazily,\
+		SERSYNC_DRILL_SECONDS=$(SECONDS) $(if $(SEED),SERSYNC_DRILL_SEED=$(SEED)) $(if $(MILLION),TMPDIR=/dev/shm) \
+		$(CARGO) test --release --locked --test drill -- $(if $(MILLION),--ignored million,nothing_is_lost))
 
 bench: need-linker need-rsync want-lsyncd ## plain rsync, lsyncd and sersync side by side; ROUNDS=3 QUICK=1 ONLY=single,storm
 	$(CARGO) bench --locked --bench side_by_side -- --rounds $(ROUNDS) $(if $(QUICK),--quick) $(if $(ONLY),--only $(ONLY))

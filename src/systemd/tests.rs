@@ -381,3 +381,53 @@ async fn beats(feeding: &mut watch::Receiver<u64>) {
     let later = feeding.wait_for(|count| *count > now + 1).await;
     assert!(later.is_ok(), "its heart has stopped");
 }
+
+#[test]
+fn the_status_says_what_goes_where_how_far_it_is_and_what_is_wrong() {
+    let idle = snapshot(true, None, 14);
+    let with = |state, percent, last_error: &str| {
+        let mut snapshot = idle.clone();
+        snapshot.remotes[0].state = state;
+        snapshot.remotes[0].percent = percent;
+        snapshot.remotes[0].last_error = last_error.into();
+        snapshot
+    };
+    let mut two = idle.clone();
+    two.remotes.push(two.remotes[0].clone());
+    let mut alone = idle.clone();
+    alone.remotes.clear();
+    let ending = Snapshot {
+        stopping: true,
+        ..idle.clone()
+    };
+    for (snapshot, status) in [
+        (
+            idle.clone(),
+            "mirroring /data to backup::data, 14 pending, 0 failed",
+        ),
+        (two, "mirroring /data to 2 remotes, 28 pending, 0 failed"),
+        (
+            alone,
+            "mirroring changes of /data, to plugins alone, 0 pending, 0 failed",
+        ),
+        (
+            with(State::Scanning, 40, ""),
+            "scanning /data to backup::data, 40 %, 14 pending, 0 failed",
+        ),
+        (
+            with(State::Paused, 100, ""),
+            "paused: mirroring /data to backup::data, 14 pending, 0 failed",
+        ),
+        (
+            with(State::Degraded, 100, "refused (10)"),
+            "degraded: mirroring /data to backup::data, 14 pending, 0 failed: refused (10)",
+        ),
+        (
+            snapshot(false, Some("not mounted"), 0),
+            "held: /data: not mounted",
+        ),
+        (ending, "ending"),
+    ] {
+        assert_eq!(snapshot.status(), status);
+    }
+}

@@ -6,7 +6,10 @@
 //! make drill                        # ten minutes
 //! make drill SECONDS=3600 SEED=7    # as long as you like, with the faults of an earlier drill
 //! make drill MILLION=1              # a million changes while the remote is dead
+//! make drill RACES=200              # the source is unmounted at so many random moments (tests/it/guards.rs)
 //! ```
+//!
+//! No fault sets the clock, which is the whole machine's. What waits does so by the monotonic one.
 //!
 //! One source goes to two replicas, each by a sersync of its own, through a proxy to one rsync daemon. The sersync called
 //! `mortal` is killed, stopped and started among other things; the one called `lasting` gets every other fault and lives

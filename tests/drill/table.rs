@@ -11,6 +11,11 @@ const MOST_GROWTH: u64 = 120;
 /// A drill shorter than this says nothing of memory that grows: in its beginning all does.
 const LONG: Duration = Duration::from_secs(300);
 
+/// A drill as long as `make drill` makes it has many faults of many kinds, or most of them cannot be had here.
+const WHOLE: Duration = Duration::from_secs(600);
+const MANY_FAULTS: u32 = 200;
+const MANY_KINDS: usize = 8;
+
 /// See the module.
 #[derive(Debug)]
 pub struct Table {
@@ -64,6 +69,10 @@ impl Table {
                 .take(20)
                 .map(|what| format!("wrongly deleted: {what}")),
         );
+        let (faults, kinds) = (self.faults.values().sum::<u32>(), self.faults.len());
+        if self.time >= WHOLE && (faults < MANY_FAULTS || kinds < MANY_KINDS) {
+            all.push(format!("only {faults} faults of {kinds} kinds"));
+        }
         let (middle, end) = (self.middle(), self.end());
         if self.time >= LONG && end * 100 > middle * MOST_GROWTH {
             all.push(format!("memory grew from {middle} to {end} KiB"));

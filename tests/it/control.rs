@@ -2,9 +2,11 @@
 
 use std::fs;
 use std::io::{self, Write as _};
+use std::thread;
 use std::time::{Duration, Instant};
 
 use crate::bus::{Bus, Said};
+use crate::confxml::Remote;
 use crate::harness::{AFTER_BACK_OFF, Mirror, SOON, differences, grow, pause, stays, wait_until};
 use crate::isolation::Immutable;
 use crate::rsync_daemon::{Module, write_private};
@@ -55,6 +57,33 @@ fn after_a_flush_everything_that_changed_before_is_at_the_receiver() -> io::Resu
         assert_eq!(asked.differences()?, Vec::<String>::new(), "round {round}");
     }
     asked.mirror.finish()
+}
+
+#[test]
+fn a_flush_waits_for_the_slowest_remote() -> io::Result<()> {
+    let mut mirror = Mirror::prepare()?;
+    let bus = Bus::start()?;
+    let local = mirror.at("local");
+    fs::create_dir(&local)?;
+    let remotes = &mut mirror.config.mirrors[0].remotes;
+    remotes.push(Remote::Local(local.clone()));
+    mirror.run_with(&["--bus", &bus.address()])?;
+    mirror.in_sync();
+    mirror.daemon.freeze();
+    fs::write(mirror.source("file"), "content")?;
+    wait_until(SOON, "one remote has it", || local.join("file").exists());
+    thread::scope(|scope| {
+        let flush = scope.spawn(|| bus.ask(&["flush"]));
+        stays(Duration::from_secs(1), "it waits for the other", || {
+            !flush.is_finished()
+        });
+        mirror.daemon.thaw();
+        let said = flush.join().expect("it does not panic")?;
+        assert_eq!(said.code, 0, "{said:?}");
+        assert!(mirror.replica("file").exists());
+        Ok::<(), io::Error>(())
+    })?;
+    mirror.finish()
 }
 
 #[test]
@@ -175,7 +204,7 @@ fn what_is_on_its_way_is_no_drift_and_a_remote_that_is_away_is_not_waited_for() 
     wait_until(SOON, "a run begins", || {
         !sersync.rsync_children().is_empty()
     });
-    std::thread::scope(|scope| {
+    thread::scope(|scope| {
         let verified = scope.spawn(|| asked.bus.ask(&["verify"]));
         pause(Duration::from_secs(1)); // it must not begin before the daemon goes on
         asked.mirror.daemon.thaw();
