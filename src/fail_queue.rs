@@ -103,7 +103,7 @@ impl FailQueue {
     /// A path failed at `now`. Returns the entry, for the log.
     pub fn on_failed(&mut self, dirty: &DirtyPath, failure: Failure, now: Instant) -> &Failed {
         if self.paths.len() >= MOST && !self.paths.contains_key(&dirty.path) {
-            return self.take_together(failure, now);
+            return self.take_together(dirty, failure, now);
         }
         self.touched.insert(dirty.path.clone());
         let next_id = &mut self.next_id;
@@ -137,6 +137,7 @@ impl FailQueue {
         path: &RelPath,
         extent: Extent,
         began: Instant,
+        compared: bool,
     ) -> Vec<(RelPath, Failed)> {
         let mut left = Vec::new();
         // Sending a directory itself says nothing of a failure below it.
@@ -153,11 +154,19 @@ impl FailQueue {
                 .range(path..)
                 .take_while(|(other, _)| other.is_within(path))
                 // Where some removals are to be carried out and others are not, a comparison carries out none.
-                .filter(|(_, failed)| !failed.removed)
+                .filter(|(_, failed)| !(compared && failed.removed))
                 .filter(|(_, failed)| failed.last <= began)
                 .map(|(other, _)| other.clone())
                 .collect();
             left.extend(below.iter().filter_map(|other| self.remove(other)));
+        }
+        if compared && extent == Extent::Subtree {
+            // What was being tried may have become a part of what was compared.
+            let below = self.paths.range_mut(path..);
+            let below = below.take_while(|(other, _)| other.is_within(path));
+            for (_, failed) in below.filter(|(_, failed)| failed.removed) {
+                failed.next_try.get_or_insert(began);
+            }
         }
         left
     }
@@ -270,7 +279,7 @@ impl FailQueue {
         self.paths.len()
     }
 
-    fn take_together(&mut self, failure: Failure, now: Instant) -> &Failed {
+    fn take_together(&mut self, dirty: &DirtyPath, failure: Failure, now: Instant) -> &Failed {
         let paths = std::mem::take(&mut self.paths);
         // No comparison finds a removal out again.
         let (removals, others): (BTreeMap<_, _>, BTreeMap<_, _>) =
@@ -280,6 +289,9 @@ impl FailQueue {
             self.paths = removals;
         } else {
             self.touched.extend(removals.into_keys());
+        }
+        if dirty.removed && self.paths.len() < MOST / 2 {
+            self.on_failed(dirty, failure.clone(), now);
         }
         let everything = DirtyPath::now(RelPath::root(), Extent::Subtree);
         self.on_failed(&everything, failure, now)
@@ -322,7 +334,7 @@ mod tests {
         }
         assert_eq!(waits[..4], [2, 4, 8, 16]);
         assert_eq!(waits[13], 3600);
-        queue.on_synced(&dirty("a", Extent::Entry).path, Extent::Entry, now);
+        queue.on_synced(&dirty("a", Extent::Entry).path, Extent::Entry, now, false);
         assert!(queue.is_empty());
     }
 
@@ -336,6 +348,7 @@ mod tests {
             &dirty("d", Extent::Subtree).path,
             Extent::Subtree,
             Instant::now(),
+            true,
         );
         let left: Vec<String> = queue.iter().map(|(path, _)| path.to_string()).collect();
         assert_eq!(left, ["d.x", "e"]);
@@ -348,10 +361,15 @@ mod tests {
         let later = began + Duration::from_millis(1);
         queue.on_failed(&dirty("d/a", Extent::Entry), failure(), later);
         for (name, extent) in [("d", Extent::Subtree), ("d/a", Extent::Entry)] {
-            queue.on_synced(&dirty(name, extent).path, extent, began);
+            queue.on_synced(&dirty(name, extent).path, extent, began, false);
             assert_eq!(queue.len(), 1);
         }
-        queue.on_synced(&dirty("d", Extent::Subtree).path, Extent::Subtree, later);
+        queue.on_synced(
+            &dirty("d", Extent::Subtree).path,
+            Extent::Subtree,
+            later,
+            true,
+        );
         assert!(queue.is_empty());
     }
 
@@ -366,15 +384,44 @@ mod tests {
             queue.on_failed(&dirty, failure(), Instant::now());
         }
         for tree in [RelPath::root(), dirty("d", Extent::Subtree).path] {
-            queue.on_synced(&tree, Extent::Subtree, Instant::now());
+            queue.on_synced(&tree, Extent::Subtree, Instant::now(), true);
             let left: Vec<String> = queue.iter().map(|(path, _)| path.to_string()).collect();
             assert_eq!(left, ["a", "d/a"]);
         }
         for name in ["a", "d/a"] {
             let path = dirty(name, Extent::Entry).path;
-            queue.on_synced(&path, Extent::Entry, Instant::now());
+            queue.on_synced(&path, Extent::Entry, Instant::now(), false);
         }
         assert!(queue.is_empty());
+    }
+
+    #[test]
+    fn what_is_removed_with_its_directory_is_owed_no_longer() {
+        let mut queue = FailQueue::new(PERIOD);
+        for (name, extent) in [("d", Extent::Subtree), ("d/x", Extent::Entry)] {
+            let dirty = DirtyPath {
+                removed: true,
+                ..dirty(name, extent)
+            };
+            queue.on_failed(&dirty, failure(), Instant::now());
+        }
+        let directory = dirty("d", Extent::Subtree).path;
+        queue.on_synced(&directory, Extent::Subtree, Instant::now(), false);
+        assert!(queue.is_empty());
+    }
+
+    #[test]
+    fn a_removal_that_was_being_tried_is_tried_again_after_a_comparison() {
+        let (mut queue, now) = (FailQueue::new(PERIOD), Instant::now());
+        let dirty = DirtyPath {
+            removed: true,
+            ..dirty("d/x", Extent::Entry)
+        };
+        queue.on_failed(&dirty, failure(), now);
+        let due = queue.next_due().expect("waiting");
+        assert_eq!(queue.take_due(due).len(), 1);
+        queue.on_synced(&RelPath::root(), Extent::Subtree, due, true);
+        assert!(queue.next_due().is_some());
     }
 
     #[test]
@@ -382,9 +429,9 @@ mod tests {
         let mut queue = FailQueue::new(PERIOD);
         let locked = dirty("locked", Extent::Subtree);
         queue.on_failed(&locked, failure(), Instant::now());
-        queue.on_synced(&locked.path, Extent::Entry, Instant::now());
+        queue.on_synced(&locked.path, Extent::Entry, Instant::now(), false);
         assert_eq!(queue.len(), 1);
-        queue.on_synced(&locked.path, Extent::Subtree, Instant::now());
+        queue.on_synced(&locked.path, Extent::Subtree, Instant::now(), true);
         assert!(queue.is_empty());
     }
 
@@ -397,7 +444,7 @@ mod tests {
         assert_eq!(queue.take_due(due).len(), 1);
         // Its tree swallowed it, and goes out entry by entry: no directory, it is an entry there.
         queue.on_split(&dirty("d", Extent::Subtree).path, due);
-        queue.on_synced(&dirty("d/a", Extent::Entry).path, Extent::Entry, due);
+        queue.on_synced(&dirty("d/a", Extent::Entry).path, Extent::Entry, due, false);
         assert_eq!(queue.len(), 1);
         assert!(queue.next_due().is_some());
     }
@@ -432,7 +479,7 @@ mod tests {
             queue.on_failed(&dirty, failure(), Instant::now());
         }
         let removals = queue.iter().filter(|(_, failed)| failed.removed).count();
-        assert_eq!((removals, queue.len()), (100, 101));
+        assert_eq!((removals, queue.len()), (101, 102));
     }
 
     proptest! {
@@ -448,7 +495,7 @@ mod tests {
                 let one = dirty(&format!("p{which}"), Extent::Entry);
                 match what {
                     0 => { queue.on_failed(&one, failure(), now); owed.insert(one.path); }
-                    1 => { queue.on_synced(&one.path, Extent::Entry, now); owed.remove(&one.path); }
+                    1 => { queue.on_synced(&one.path, Extent::Entry, now, false); owed.remove(&one.path); }
                     _ => for taken in queue.take_due(now) {
                         prop_assert!(owed.contains(&taken.path));
                         queue.on_failed(&taken, failure(), now);

@@ -74,8 +74,8 @@ impl Context {
                 if is_filtered {
                     return Err(FILTERED);
                 }
-                if self.removals == Removals::Seen && !forms.delete_by_name {
-                    return Err("by itself a run would remove what the switches keep, too");
+                if !forms.delete_by_name && self.picks() {
+                    return Err("a single run would remove more than that");
                 }
                 RunKind::Delete {
                     by_name: forms.delete_by_name,

@@ -219,6 +219,16 @@ impl Context {
         }
     }
 
+    /// Whether a listing, which removes whatever is missing in a directory, would take what has to stay beside what it is
+    /// for: what a switch keeps, what a remote had before it was first compared, or what rules exclude that we cannot
+    /// read.
+    pub(super) fn picks(&self) -> bool {
+        let params = &self.remote.params;
+        self.removals == Removals::Seen
+            || self.guard.is_unrelated()
+            || (params.filtered() && params.rules().is_none())
+    }
+
     pub(super) fn name(&self) -> LaneName {
         LaneName::new(&self.source, &self.remote.target)
     }

@@ -85,6 +85,8 @@ struct State {
     table: Option<MountTable>,
     /// A person said that what the first comparison removes is meant.
     first_is_accepted: bool,
+    /// A comparison of everything has begun that may delete what it would.
+    has_related: bool,
     /// A person said that the source is meant to be empty; until it has an entry again.
     empty_is_accepted: bool,
 }
@@ -165,6 +167,7 @@ impl Guard {
             file,
             table: MountTable::open().ok(),
             first_is_accepted: accepted,
+            has_related: false,
             empty_is_accepted: accepted,
         };
         Self {
@@ -260,6 +263,13 @@ impl Guard {
         !state.known.compared && !state.first_is_accepted
     }
 
+    /// Whether what the remote has beside what it was sent may be somebody else's: no comparison has found that it is
+    /// little.
+    #[must_use]
+    pub fn is_unrelated(&self) -> bool {
+        self.is_first_contact() && !self.state().has_related
+    }
+
     /// Looks at what is mounted below the source. What was not seen there before is known from now on, and what was
     /// mounted elsewhere since is known there. Blocks on the file system.
     #[must_use]
@@ -349,6 +359,11 @@ impl Guard {
     /// What is at the remote comes from this source from now on, whether or not all of it gets there: a comparison of
     /// everything begins that may delete what it would.
     pub fn relate(&self, root: &SourceRoot) {
+        self.state().has_related = true;
+        self.know_source(root);
+    }
+
+    fn know_source(&self, root: &SourceRoot) {
         let known = &mut self.state().known;
         if known.source.is_none() {
             known.source = Some(root.lasting());
@@ -359,7 +374,7 @@ impl Guard {
     /// A change got there.
     pub fn relate_by_change(&self, root: &SourceRoot) {
         if self.learns_from_changes {
-            self.relate(root);
+            self.know_source(root);
         }
     }
 

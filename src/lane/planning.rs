@@ -67,6 +67,9 @@ impl LaneState {
             if (self.exclusive || self.is_crowded(now)) && self.any_running() {
                 break;
             }
+            if route == Route::Large && self.only_looks() {
+                continue;
+            }
             // Or one long job after the other would begin before the last one has ended.
             if after_detour && !plan.after_detour && route == Route::Tree {
                 break;
@@ -234,7 +237,18 @@ impl LaneState {
         trees
     }
 
+    /// As long as nothing is to be sent, everything is compared again, which nothing else comes before.
+    fn only_looks(&self) -> bool {
+        matches!(&self.held, Some((hold, _)) if hold.is_of_trees()) && self.owes_everything()
+    }
+
     fn next_paths(&mut self, now: Instant) -> Option<Vec<DirtyPath>> {
+        if self.only_looks() {
+            return Some(
+                self.dirty
+                    .take(Route::Path, 1, now, |other| !other.is_root()),
+            );
+        }
         if (self.suspects_turn || self.dirty.ready_len() == 0)
             && let Some(group) = self.suspects.pop_front()
         {
@@ -246,13 +260,8 @@ impl LaneState {
             return None;
         }
         self.gather_until = None;
-        // As long as nothing is to be sent, everything is compared again, which nothing else comes before.
-        let only_looks = matches!(&self.held, Some((hold, _)) if hold.is_of_trees());
-        let only_everything = only_looks && self.owes_everything();
         let Self { dirty, large, .. } = self;
-        let paths = dirty.take(Route::Path, MOST_PATHS, now, |other| {
-            large.lists(other) || (only_everything && !other.is_root())
-        });
+        let paths = dirty.take(Route::Path, MOST_PATHS, now, |other| large.lists(other));
         if paths.is_empty() {
             self.suspects.pop_front()
         } else {

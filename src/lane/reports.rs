@@ -108,7 +108,8 @@ impl LaneState {
         let (removed, would) = (report.deleted, report.would_delete);
         // What was compared without deletion, or but for a file system that is away, says nothing of what failed below.
         let says_all = self.forms.delete_in_trees && withheld.is_empty() && !left_out;
-        let left = self.take_synced(&report.synced, began, says_all);
+        let compared = route == Route::Tree;
+        let left = self.take_synced(&report.synced, began, compared, says_all);
         news.extend(self.allowance.on_report(removed, withheld, would, now));
         self.failed.put_back(still_failed);
         if poisoned {
@@ -192,11 +193,14 @@ impl LaneState {
         &mut self,
         synced: &[DirtyPath],
         began: Instant,
+        compared: bool,
         says_all: bool,
     ) -> Vec<(RelPath, Failed)> {
         let mut left = Vec::new();
         for dirty in synced {
-            let gone = self.failed.on_synced(&dirty.path, dirty.extent, began);
+            let gone = self
+                .failed
+                .on_synced(&dirty.path, dirty.extent, began, compared);
             let is_told = |(path, _): &(RelPath, Failed)| says_all || *path == dirty.path;
             left.extend(gone.into_iter().filter(is_told));
         }

@@ -213,9 +213,6 @@ pub fn arguments(remote: &RemoteConfig, kind: RunKind, forms: Forms, pace: Pace)
             if delete {
                 ours("--delete");
             }
-            if remote.backup.is_some() && remote.params.sends_what_is_equal() {
-                ours(ignoring_times(remote));
-            }
             if remote.params.hard_links() {
                 // With its incremental recursion, rsync 3.5.0 waits for itself for ever when the first name of a group
                 // of hard links vanishes under the run.
@@ -375,7 +372,9 @@ fn comparing(remote: &RemoteConfig, kind: RunKind, forms: Forms) -> Option<&'sta
         RunKind::Verify { .. } => (false, false),
         RunKind::Delete { .. } | RunKind::List { .. } | RunKind::Foresee { .. } => return None,
     };
-    if ignore_times {
+    let sends = matches!(kind, RunKind::Send { .. } | RunKind::Tree { .. });
+    let sends_what_is_equal = remote.params.sends_what_is_equal() && remote.backup.is_some();
+    if ignore_times || (sends && sends_what_is_equal) {
         Some(ignoring_times(remote))
     } else {
         modify_window(remote, exact)

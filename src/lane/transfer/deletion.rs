@@ -46,7 +46,7 @@ impl Transfer {
         if gone.is_empty() && hidden.is_empty() {
             return;
         }
-        if self.context.filter.is_some() || (!self.forms.delete_by_name && self.picks()) {
+        if self.context.filter.is_some() || (!self.forms.delete_by_name && self.context.picks()) {
             self.delete_picked(&root, gone, hidden).await;
         } else if self.forms.delete_by_name {
             let kind = RunKind::Delete { by_name: true };
@@ -58,16 +58,6 @@ impl Transfer {
             self.delete_by_listing(&root, gone).await;
             self.delete_on_volumes(&root, apart).await;
         }
-    }
-
-    /// Whether a listing, which removes whatever is missing in a directory, would take what has to stay beside what it is
-    /// for: what a switch keeps, what a remote had before it was first compared, or what rules exclude that we cannot
-    /// read.
-    fn picks(&self) -> bool {
-        let params = &self.context.remote.params;
-        self.context.removals == Removals::Seen
-            || self.context.guard.is_first_contact()
-            || (params.filtered() && params.rules().is_none())
     }
 
     /// Deletes what the directories of missing names do not hold. That is done by path jobs alone, and not where a
@@ -193,7 +183,7 @@ impl Transfer {
     /// in the directories that it was writing to.
     pub(super) async fn sweep(&mut self, root: &Arc<SourceRoot>) {
         // What a remote had before it was first compared stays.
-        if !self.context.compares_with_deletion() || self.context.guard.is_first_contact() {
+        if !self.context.compares_with_deletion() || self.context.guard.is_unrelated() {
             self.report.unswept.clear();
         }
         let is_busy = |dir: &RelPath| self.beside.iter().any(|(_, batch)| batch.overlaps(dir));
