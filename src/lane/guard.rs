@@ -357,9 +357,9 @@ impl Guard {
     }
 
     /// What is at the remote comes from this source from now on, whether or not all of it gets there: a comparison of
-    /// everything begins that may delete what it would.
-    pub fn relate(&self, root: &SourceRoot) {
-        self.state().has_related = true;
+    /// everything begins, and `may_delete` what it would.
+    pub fn relate(&self, root: &SourceRoot, may_delete: bool) {
+        self.state().has_related |= may_delete;
         self.know_source(root);
     }
 

@@ -66,7 +66,7 @@ impl Transfer {
                         return self.report.again.extend(trees);
                     }
                     if is_everything && !is_rehearsed {
-                        self.relate(&root).await;
+                        self.relate(&root, delete).await;
                     }
                     self.compare_trees(&root, trees, delete).await;
                 }

@@ -691,7 +691,7 @@ impl Transfer {
                 self.report.end = End::Held(hold);
                 return Err(unsaid(-1));
             }
-            self.relate(root).await;
+            self.relate(root, true).await;
         }
         let removal = self.extraneous(root, trees, mirrored, filter).await?;
         let hides = Hides {

@@ -199,10 +199,10 @@ impl Transfer {
         self.keep().await;
     }
 
-    /// A comparison of everything begins, and may delete what it would: until it is over, and if it never is, another
-    /// source must not be taken for this one.
-    pub(super) async fn relate(&mut self, root: &SourceRoot) {
-        self.context.guard.relate(root);
+    /// A comparison of everything begins, and may delete what it would if it deletes: until it is over, and if it never is,
+    /// another source must not be taken for this one.
+    pub(super) async fn relate(&mut self, root: &SourceRoot, may_delete: bool) {
+        self.context.guard.relate(root, may_delete);
         self.keep().await;
     }
 

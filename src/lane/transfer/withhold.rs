@@ -102,7 +102,7 @@ impl Transfer {
             if !self.is_foreseen(root, &ended, &outcome).await {
                 return May::Not;
             }
-            self.relate(root).await;
+            self.relate(root, true).await;
         }
         match outcome {
             // What failed or changed fails in the run itself, where it is told apart.
