@@ -290,7 +290,7 @@ impl FailQueue {
         } else {
             self.touched.extend(removals.into_keys());
         }
-        if dirty.removed && self.paths.len() < MOST / 2 {
+        if dirty.removed && self.paths.len() <= MOST / 2 {
             self.on_failed(dirty, failure.clone(), now);
         }
         let everything = DirtyPath::now(RelPath::root(), Extent::Subtree);

@@ -82,6 +82,8 @@ pub struct LaneState {
     doubt: Doubt,
     detours: Detours,
     held: Option<(Hold, Instant)>,
+    /// What is held was accepted since.
+    is_accepted: bool,
     allowance: Allowance,
     source_present: bool,
     /// Groups of which at least one path fails, to be tried apart.
@@ -123,6 +125,7 @@ impl LaneState {
             doubt: Doubt::none(),
             detours: Detours::default(),
             held: None,
+            is_accepted: false,
             allowance: Allowance::new(None),
             source_present: true,
             suspects: VecDeque::new(),
@@ -269,6 +272,7 @@ impl LaneState {
     pub fn on_accepted(&mut self, now: Instant) {
         if let Some((_, recheck)) = &mut self.held {
             *recheck = now;
+            self.is_accepted = true;
         }
         self.on_change(Change::subtree(RelPath::root()), now);
         self.retry_failed(now);

@@ -363,6 +363,11 @@ impl Guard {
         self.know_source(root);
     }
 
+    /// The comparison did not get through: the next one is to find out anew what it may delete.
+    pub fn unrelate(&self) {
+        self.state().has_related = false;
+    }
+
     fn know_source(&self, root: &SourceRoot) {
         let known = &mut self.state().known;
         if known.source.is_none() {

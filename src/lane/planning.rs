@@ -224,7 +224,9 @@ impl LaneState {
 
     /// Trees that failed together with others go one by one, so that it shows which one fails.
     fn next_trees(&mut self, now: Instant) -> Vec<DirtyPath> {
-        let mut trees = self.dirty.take(Route::Tree, MOST_PATHS, now, |_| false);
+        let only_looks = self.only_looks();
+        let is_later = |other: &RelPath| only_looks && !other.is_root();
+        let mut trees = self.dirty.take(Route::Tree, MOST_PATHS, now, is_later);
         if let Some(at) = trees.iter().position(|dirty| dirty.tries > 0)
             && trees.len() > 1
         {
@@ -239,15 +241,17 @@ impl LaneState {
 
     /// As long as nothing is to be sent, everything is compared again, which nothing else comes before.
     fn only_looks(&self) -> bool {
-        matches!(&self.held, Some((hold, _)) if hold.is_of_trees()) && self.owes_everything()
+        let is_held = matches!(&self.held, Some((hold, _)) if hold.is_of_trees());
+        is_held && !self.is_accepted && self.owes_everything()
     }
 
     fn next_paths(&mut self, now: Instant) -> Option<Vec<DirtyPath>> {
         if self.only_looks() {
-            return Some(
-                self.dirty
-                    .take(Route::Path, 1, now, |other| !other.is_root()),
-            );
+            if !self.dirty.is_everything() {
+                return None;
+            }
+            let but_root = |other: &RelPath| !other.is_root();
+            return Some(self.dirty.take(Route::Path, 1, now, but_root));
         }
         if (self.suspects_turn || self.dirty.ready_len() == 0)
             && let Some(group) = self.suspects.pop_front()

@@ -322,6 +322,7 @@ impl LaneState {
                     self.dirty.insert(Change::subtree(RelPath::root()), now);
                 }
                 self.held = Some((hold.clone(), now + check));
+                self.is_accepted = false;
                 if is_new {
                     vec![News::Held(hold)]
                 } else {

@@ -172,8 +172,29 @@ fn a_lane_whose_first_push_is_held_looks_again_with_nothing_but_everything() {
     };
     lane.on_report(Route::Path, held, now, 0.0);
     lane.on_change(Change::written(path("a")), now);
-    let again = job(&mut lane, now + COSTLY_HOLD_CHECK);
+    let later = now + COSTLY_HOLD_CHECK;
+    let again = job(&mut lane, later);
     assert_eq!(names(&again), ["."]);
+    let routed = Report {
+        routed: again
+            .paths
+            .iter()
+            .cloned()
+            .map(|dirty| (dirty, Route::Tree))
+            .collect(),
+        ..Report::default()
+    };
+    lane.on_report(Route::Path, routed, later, 0.0);
+    let trees = job(&mut lane, later);
+    assert_eq!(
+        (trees.route, names(&trees)),
+        (Route::Tree, vec![".".to_owned()])
+    );
+    assert!(lane.plan(later).jobs.is_empty());
+    // What a person has accepted holds up nothing.
+    lane.on_accepted(later);
+    let paths = job(&mut lane, later + Duration::from_secs(1));
+    assert!(names(&paths).contains(&"a".to_owned()), "{paths:?}");
 }
 
 #[test]

@@ -13,7 +13,7 @@ use rustix::fs::OFlags;
 use super::filtered::REFUSED;
 use super::{Transfer, on_disk};
 use crate::change::Extent;
-use crate::dirty::DirtyPath;
+use crate::dirty::{DirtyPath, Route};
 use crate::fail_queue::Failure;
 use crate::lane::guard::check_first;
 use crate::lane::removal::{Hides, Removal};
@@ -188,6 +188,10 @@ impl Transfer {
     /// After a comparison of everything, it is known what the remote is equal to.
     pub(super) async fn learn(&mut self, root: &Arc<SourceRoot>) {
         let guard = &self.context.guard;
+        let mut again = self.report.again.iter();
+        if self.route == Route::Tree && again.any(|dirty| dirty.path.is_root()) {
+            guard.unrelate();
+        }
         if self.report.end == End::Reached {
             if self.has_compared_everything {
                 let target = self.target.as_ref();
@@ -202,6 +206,7 @@ impl Transfer {
     /// A comparison of everything begins, and may delete what it would if it deletes: until it is over, and if it never is,
     /// another source must not be taken for this one.
     pub(super) async fn relate(&mut self, root: &SourceRoot, may_delete: bool) {
+        let may_delete = may_delete && self.excludes.is_empty();
         self.context.guard.relate(root, may_delete);
         self.keep().await;
     }
