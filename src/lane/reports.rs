@@ -155,7 +155,9 @@ impl LaneState {
         let is_other =
             route != Route::Tree && matches!(&self.held, Some((hold, _)) if hold.is_of_trees());
         if report.end == End::Reached && is_other {
-            news.extend(self.came_back(now));
+            if !only_looked {
+                news.extend(self.came_back(now));
+            }
         } else if (report.end != End::Reached || !only_looked) && !is_our_crowd {
             news.extend(self.on_end(report.end, now, jitter));
         }

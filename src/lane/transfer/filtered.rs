@@ -684,7 +684,8 @@ impl Transfer {
         if self.report.end != End::Reached {
             return Err(unsaid(-1));
         }
-        if let Some(theirs) = theirs {
+        // A person may have accepted it meanwhile.
+        if let Some(theirs) = theirs.filter(|_| self.context.guard.is_first_contact()) {
             let sent = mirrored.entries.len() + mirrored.delicate.len();
             let there = (sent as u64).saturating_sub(self.made + 1) + theirs;
             if let Err(hold) = check_first(theirs, there) {

@@ -139,7 +139,8 @@ impl Transfer {
             .map(|part| rule_below(Effect::Protect, part))
             .collect();
         let (moved_in, others): (Vec<_>, Vec<_>) = trees.into_iter().partition(|tree| tree.written);
-        for (ignore_times, trees) in [(true, moved_in), (false, others)] {
+        // What holds the comparison of everything back is found out before anything else is removed.
+        for (ignore_times, trees) in [(false, others), (true, moved_in)] {
             if !trees.is_empty() {
                 let kind = RunKind::Tree {
                     delete,
