@@ -27,12 +27,20 @@ const LONGEST_WAIT: Duration = Duration::from_secs(15 * 60);
 pub struct Allowance {
     limit: Option<u64>,
     recent: VecDeque<(Instant, u64)>,
-    /// So many more, which a person has accepted.
-    granted: u64,
+    granted: Option<Grant>,
     withheld: DirtySet,
     /// What removing what is withheld would remove.
     counted: u64,
     held: Option<Held>,
+}
+
+/// What a person has accepted.
+#[derive(Debug)]
+struct Grant {
+    /// So many entries more, or what is left of them.
+    count: u64,
+    /// Nobody was asked about what differs since later.
+    at: Instant,
 }
 
 #[derive(Debug)]
@@ -53,15 +61,16 @@ impl Allowance {
         Self {
             limit,
             recent: VecDeque::new(),
-            granted: 0,
+            granted: None,
             withheld: DirtySet::new(MOST_DIRTY),
             counted: 0,
             held: None,
         }
     }
 
-    /// How many entries a job that begins at `now` may remove; `None` for any number.
-    pub fn left(&mut self, now: Instant) -> Option<u64> {
+    /// How many entries a job may remove that begins at `now`, and of whose paths the oldest has differed since `since`;
+    /// `None` for any number.
+    pub fn left(&mut self, since: Instant, now: Instant) -> Option<u64> {
         let limit = self.limit?;
         if !self.withheld.is_empty() {
             return Some(0);
@@ -71,7 +80,9 @@ impl Allowance {
             self.recent.retain(|entry| !is_old(entry));
         }
         let recent: u64 = self.recent.iter().map(|(_, count)| count).sum();
-        Some(limit.saturating_sub(recent).saturating_add(self.granted))
+        let granted = self.granted.as_ref().filter(|grant| since <= grant.at);
+        let granted = granted.map_or(0, |grant| grant.count);
+        Some(limit.saturating_sub(recent).saturating_add(granted))
     }
 
     /// A job ended that removed so many entries, and withheld these paths, which would have removed `would`.
@@ -83,8 +94,11 @@ impl Allowance {
         now: Instant,
     ) -> Option<News> {
         let limit = self.limit.unwrap_or(u64::MAX);
-        let accepted = self.granted.min(removed);
-        self.granted -= accepted;
+        let accepted = self.granted.as_mut().map_or(0, |grant| {
+            let accepted = grant.count.min(removed);
+            grant.count -= accepted;
+            accepted
+        });
         if self.limit.is_some() && removed > accepted {
             self.recent.push_back((now, removed - accepted));
         }
@@ -171,7 +185,7 @@ impl Allowance {
         };
         held.accepted = true;
         let count = self.counted.max(held.told);
-        self.granted = count;
+        self.granted = Some(Grant { count, at: now });
         self.recent.clear();
         (count, self.take(now))
     }
@@ -195,7 +209,7 @@ impl Allowance {
             return None;
         }
         self.held = None;
-        self.granted = 0;
+        self.granted = None;
         Some(News::Released)
     }
 }
@@ -217,7 +231,7 @@ mod tests {
     #[test]
     fn without_a_limit_nothing_is_counted() {
         let (mut any, now) = (Allowance::new(None), Instant::now());
-        assert_eq!(any.left(now), None);
+        assert_eq!(any.left(now, now), None);
         assert_eq!(any.on_report(1_000_000, Vec::new(), 0, now), None);
         assert_eq!((any.recent.len(), any.hold()), (0, None));
     }
@@ -225,10 +239,10 @@ mod tests {
     #[test]
     fn slices_of_a_removal_add_up_for_a_minute() {
         let (mut some, now) = (Allowance::new(Some(100)), Instant::now());
-        assert_eq!(some.left(now), Some(100));
+        assert_eq!(some.left(now, now), Some(100));
         some.on_report(60, Vec::new(), 0, now);
-        assert_eq!(some.left(now + WINDOW / 2), Some(40));
-        assert_eq!(some.left(now + WINDOW), Some(100));
+        assert_eq!(some.left(now, now + WINDOW / 2), Some(40));
+        assert_eq!(some.left(now, now + WINDOW), Some(100));
     }
 
     #[test]
@@ -241,17 +255,17 @@ mod tests {
             limit: 100,
         };
         assert_eq!(news, Some(News::Held(hold.clone())));
-        assert_eq!((some.left(now), some.hold()), (Some(0), Some(hold)));
+        assert_eq!((some.left(now, now), some.hold()), (Some(0), Some(hold)));
         // It is asked for again, and what had been removed just before still counts.
         let later = now + LONGEST_WAIT;
         assert_eq!(some.take_due(later).len(), 1);
-        assert_eq!(some.left(later), Some(40));
+        assert_eq!(some.left(now, later), Some(40));
         assert!(
             some.on_report(0, vec![dirty("a", now)], 70, later)
                 .is_none(),
             "told once"
         );
-        assert_eq!(some.left(later), Some(0));
+        assert_eq!(some.left(now, later), Some(0));
         some.on_report(0, vec![dirty("a", now)], 70, later);
         assert_eq!(some.counted, 70, "the same once more");
         assert!(some.due().is_some_and(|due| due > later));
@@ -270,7 +284,7 @@ mod tests {
             "it is on its way"
         );
         assert_eq!(some.on_oldest(Some(later + WINDOW)), Some(News::Released));
-        assert_eq!((some.hold(), some.left(later)), (None, Some(1)));
+        assert_eq!((some.hold(), some.left(now, later)), (None, Some(1)));
     }
 
     #[test]
@@ -280,12 +294,32 @@ mod tests {
         some.on_report(0, vec![dirty("a", now)], 500, now);
         let (count, again) = some.accept(now);
         assert_eq!((count, again.len()), (500, 1));
-        assert_eq!(some.left(now), Some(510));
+        assert_eq!(some.left(now, now), Some(510));
         some.on_report(500, Vec::new(), 0, now);
         assert_eq!(some.on_oldest(None), Some(News::Released));
-        assert_eq!(some.left(now), Some(10));
+        assert_eq!(some.left(now, now), Some(10));
         some.on_report(0, vec![dirty("b", now)], 500, now);
-        assert_eq!(some.left(now), Some(0), "the next time is another one");
+        assert_eq!(some.left(now, now), Some(0), "the next time is another one");
+    }
+
+    #[test]
+    fn what_has_changed_since_a_person_accepted_something_is_something_else() {
+        let (mut some, now) = (Allowance::new(Some(10)), Instant::now());
+        some.on_report(0, vec![dirty("a", now)], 500, now);
+        let accepted = now + WINDOW;
+        some.accept(accepted);
+        // The accepted job is still at work when the other begins.
+        let later = accepted + Duration::from_millis(1);
+        assert_eq!(some.left(later, later), Some(10));
+        assert_eq!(
+            some.left(now, later),
+            Some(510),
+            "a part that is done again"
+        );
+        some.on_report(10, Vec::new(), 0, later);
+        some.on_report(500, Vec::new(), 0, later);
+        assert_eq!(some.on_oldest(Some(later)), Some(News::Released));
+        assert_eq!(some.left(later, later), Some(0), "ten were not accepted");
     }
 
     #[test]
@@ -310,7 +344,7 @@ mod tests {
         let (mut some, now) = (Allowance::new(Some(10)), Instant::now());
         some.on_report(0, vec![dirty("a", now)], 20, now);
         some.accept(now);
-        assert!(some.left(now).is_some_and(|left| left < 5000));
+        assert!(some.left(now, now).is_some_and(|left| left < 5000));
         let news = some.on_report(0, vec![dirty("a", now)], 5000, now);
         assert!(matches!(
             news,

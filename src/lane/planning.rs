@@ -202,6 +202,8 @@ impl LaneState {
         if self.tree.is_everything() {
             self.push.forget();
         }
+        let since = paths.iter().map(|dirty| dirty.since).min();
+        let may_delete = self.allowance.left(since.unwrap_or(now), now);
         Some(Job {
             route,
             paths,
@@ -209,7 +211,7 @@ impl LaneState {
             beside,
             excludes,
             forms: self.forms,
-            may_delete: self.allowance.left(now),
+            may_delete,
         })
     }
 

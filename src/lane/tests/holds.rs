@@ -71,6 +71,29 @@ fn withheld_deletions_are_shown_and_counted_and_hold_back_nothing_else() {
 }
 
 #[test]
+fn what_goes_while_accepted_deletions_are_at_work_is_not_what_was_accepted() {
+    let (mut lane, now) = (lane().with_max_delete(Some(10)), Instant::now());
+    lane.on_change(Change::subtree(path("old")), now);
+    let deletion = job(&mut lane, now);
+    lane.on_report(Route::Path, report(&deletion, Fate::Withheld), now, 0.0);
+    lane.accept_deletions(now);
+    let looks = job(&mut lane, now);
+    lane.on_report(Route::Path, routed(&looks, Route::Tree), now, 0.0);
+    let accepted = job(&mut lane, now);
+    assert_eq!(
+        (accepted.route, accepted.may_delete),
+        (Route::Tree, Some(30))
+    );
+    let later = now + Duration::from_secs(1);
+    lane.on_change(Change::entry(path("other")), later);
+    let other = job(&mut lane, later);
+    assert_eq!(
+        (names(&other), other.may_delete),
+        (vec!["other".into()], Some(10))
+    );
+}
+
+#[test]
 fn nobody_waits_for_what_is_paused_but_a_comparison_waits_for_what_is_held() {
     let (mut lane, now) = (lane(), Instant::now());
     lane.on_change(Change::subtree(RelPath::root()), now);
