@@ -62,10 +62,10 @@ ensure = command -v $1 >/dev/null || { \
 		apt-get install -qq -y --no-install-recommends $2; } 2>&1) \
 		|| { echo "$$said" >&2; exit 1; }; }
 
-# $(call ensure_tool,PROGRAM,CRATE): builds what cargo lacks, below the target directory.
+# $(call ensure_tool,PROGRAM,CRATE): builds what cargo lacks, below the target directory; it runs once, so it is not optimized.
 ensure_tool = command -v $1 >/dev/null || { \
 	echo 'make: $1 is missing, building it in $(tools)'; \
-	$(CARGO) install --quiet --locked --root '$(tools)' --target-dir '$(tools)/build' $2 && rm -rf '$(tools)/build'; }
+	$(CARGO) install --debug --quiet --locked --root '$(tools)' --target-dir '$(tools)/build' $2 && rm -rf '$(tools)/build'; }
 CARGO_DEB          := cargo-deb@3.8.0 --no-default-features
 CARGO_GENERATE_RPM := cargo-generate-rpm@0.21.1
 export PATH        := $(PATH):$(tools)/bin
@@ -104,7 +104,7 @@ check: need-linker need-rsync need-ssh need-bus want-mandoc want-shells ## every
 	$(if $(has_clippy),$(CARGO) clippy --all-targets --locked -- -D warnings)
 	$(boot_left_out)
 	$(if $(has_boot),@$(MAKE) --no-print-directory need-systemd want-broker want-old-bus deb $(if $(has_rpm),rpm))
-	$(if $(has_boot),SERSYNC_BOOTED=1) $(CARGO) test --locked
+	$(if $(has_boot),SERSYNC_BOOTED=1) CARGO='$(CARGO)' tests/run
 	RUSTDOCFLAGS='-D warnings' $(CARGO) doc --locked --no-deps
 	$(if $(has_cargo_deny),$(CARGO) deny check bans licenses sources)
 	@echo 'make check: passed$(if $(missing),$(comma) but NOT checked for lack of: $(missing))'
