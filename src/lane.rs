@@ -21,6 +21,7 @@ use crate::saved::{Line, Saved, SavedFailure};
 
 mod allowance;
 pub mod attempt;
+mod budget;
 pub mod clock;
 pub mod context;
 mod detour;
@@ -195,11 +196,19 @@ impl LaneState {
         let suspects = self.suspects.iter().flatten();
         let suspects = suspects.filter(|dirty| dirty.removed).cloned();
         let withheld = self.allowance.removals();
+        // Of jobs that could not be brought to their end.
+        let running = self
+            .slots()
+            .into_iter()
+            .filter_map(|slot| slot.running.as_ref());
+        let running = running.flat_map(Batch::iter);
+        let running = running.filter(|dirty| dirty.removed).cloned();
         let owed: Vec<DirtyPath> = self
             .dirty
             .removals()
             .chain(suspects)
             .chain(withheld)
+            .chain(running)
             .collect();
         for dirty in owed {
             let failure = Failure {

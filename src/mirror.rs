@@ -154,6 +154,9 @@ pub struct MirrorMessage {
     pub question: Question,
 }
 
+/// Who waits for a verification.
+pub type Verifier = oneshot::Sender<Vec<(u32, Result<Verified, String>)>>;
+
 /// See [`MirrorMessage`], and [`LaneMessage`](crate::lane::task::LaneMessage) for what it means to a lane.
 #[derive(Debug)]
 pub enum Question {
@@ -170,10 +173,7 @@ pub enum Question {
     /// Compare this with the remotes; answered when it is equal.
     Resync(RelPath, oneshot::Sender<Settled>),
     /// Compare this by checksum; answered with the numbers of the remotes.
-    Verify(
-        RelPath,
-        oneshot::Sender<Vec<(u32, Result<Verified, String>)>>,
-    ),
+    Verify(RelPath, Verifier),
     /// Try what failed; answered with the number of paths.
     RetryFailed(oneshot::Sender<usize>),
     /// Make the deletions that are withheld; answered with the number of entries.

@@ -24,6 +24,8 @@ pub struct Mirrors {
     shared: Shared,
     next_number: u32,
     paused: BTreeSet<u32>,
+    /// All were paused, and none was resumed since: what a reload brings is paused as well.
+    is_paused: bool,
 }
 
 struct Running {
@@ -69,6 +71,7 @@ impl Mirrors {
             shared,
             next_number: 1,
             paused: BTreeSet::new(),
+            is_paused: false,
         }
     }
 
@@ -133,7 +136,7 @@ impl Mirrors {
                 .iter()
                 .map(|remote| remote.target.to_string());
             let paused = targets.zip(numbers).filter(|(target, _)| {
-                paused_before.contains(&(config.source.clone(), target.clone()))
+                self.is_paused || paused_before.contains(&(config.source.clone(), target.clone()))
             });
             self.paused.extend(paused.map(|(_, number)| *number));
         }
@@ -167,6 +170,7 @@ impl Mirrors {
 
     /// Remembers what an administrator has paused, or resumed: a reload changes nothing of that.
     pub fn note_paused(&mut self, scope: Scope, is_paused: bool) {
+        self.is_paused = is_paused && (self.is_paused || matches!(scope, Scope::All));
         let numbers = self.running.iter().flat_map(|running| &running.numbers);
         let meant = numbers.filter(|number| match scope {
             Scope::All => true,

@@ -1,6 +1,6 @@
-//! How many entries may be removed at a receiver before a person is asked: `maxDelete`. Pure.
+//! What would remove more entries at a receiver than `maxDelete` allows, until a person is asked. Pure.
 //!
-//! Whatever removes is rehearsed first, and done only if it removes no more than is left. A tree that is removed at the
+//! Whatever removes is rehearsed first, and done only if the [`Budget`] has as many left. A tree that is removed at the
 //! source arrives in slices, so what was removed in the last minute counts too, and while something is withheld nothing
 //! else is removed either. What is withheld is asked for again now and then: the source may have been put right.
 //!
@@ -9,14 +9,12 @@
 //!                                                └─ a person accepts the number that was told
 //! ```
 
-use std::collections::VecDeque;
 use std::time::{Duration, Instant};
 
+use super::budget::{Budget, Spent};
 use super::{Hold, MOST_DIRTY, News};
 use crate::dirty::{DirtyPath, DirtySet, Route};
 
-/// What was removed so long ago does not count any more.
-const WINDOW: Duration = Duration::from_secs(60);
 /// What is withheld is asked for again after this time, then at growing intervals: each costs a rehearsal.
 const FIRST_WAIT: Duration = Duration::from_secs(10);
 /// The longest such interval.
@@ -25,22 +23,11 @@ const LONGEST_WAIT: Duration = Duration::from_secs(15 * 60);
 /// See the module.
 #[derive(Debug)]
 pub struct Allowance {
-    limit: Option<u64>,
-    recent: VecDeque<(Instant, u64)>,
-    granted: Option<Grant>,
+    budget: Option<Budget>,
     withheld: DirtySet,
     /// What removing what is withheld would remove.
     counted: u64,
     held: Option<Held>,
-}
-
-/// What a person has accepted.
-#[derive(Debug)]
-struct Grant {
-    /// So many entries more, or what is left of them.
-    count: u64,
-    /// Nobody was asked about what differs since later.
-    at: Instant,
 }
 
 #[derive(Debug)]
@@ -56,55 +43,50 @@ struct Held {
 }
 
 impl Allowance {
-    /// At most so many; `None` for any number.
+    /// At most so many in a minute; `None` for any number.
     pub fn new(limit: Option<u64>) -> Self {
         Self {
-            limit,
-            recent: VecDeque::new(),
-            granted: None,
+            budget: limit.map(Budget::new),
             withheld: DirtySet::new(MOST_DIRTY),
             counted: 0,
             held: None,
         }
     }
 
-    /// How many entries a job may remove that begins at `now`, and of whose paths the oldest has differed since `since`;
-    /// `None` for any number.
-    pub fn left(&mut self, since: Instant, now: Instant) -> Option<u64> {
-        let limit = self.limit?;
-        if !self.withheld.is_empty() {
-            return Some(0);
-        }
-        if self.held.is_none() {
-            let is_old = |(at, _): &(Instant, u64)| *at + WINDOW <= now;
-            self.recent.retain(|entry| !is_old(entry));
-        }
-        let recent: u64 = self.recent.iter().map(|(_, count)| count).sum();
-        let granted = self.granted.as_ref().filter(|grant| since <= grant.at);
-        let granted = granted.map_or(0, |grant| grant.count);
-        Some(limit.saturating_sub(recent).saturating_add(granted))
+    /// What a job with these paths takes from; `None` for any number of entries.
+    pub fn budget(&self, paths: &[DirtyPath]) -> Option<Budget> {
+        let budget = self.budget.as_ref()?;
+        let newest = paths.iter().map(|dirty| dirty.since).max();
+        Some(newest.map_or_else(|| budget.clone(), |newest| budget.since(newest)))
     }
 
-    /// A job ended that removed so many entries, and withheld these paths, which would have removed `would`.
+    /// What came after a person accepted deletions goes by itself, where both are among these: it is not what was
+    /// accepted.
+    pub fn set_apart(&self, paths: &mut Vec<DirtyPath>) -> Vec<DirtyPath> {
+        let Some(at) = self.budget.as_ref().and_then(Budget::granted_at) else {
+            return Vec::new();
+        };
+        if paths.iter().all(|dirty| dirty.since > at) {
+            return Vec::new();
+        }
+        paths.extract_if(.., |dirty| dirty.since > at).collect()
+    }
+
+    /// A job ended that had taken and removed so many entries, and withheld these paths, which would have removed `would`.
     pub fn on_report(
         &mut self,
-        removed: u64,
+        (spent, removed): (Spent, u64),
         withheld: Vec<DirtyPath>,
         would: u64,
         now: Instant,
     ) -> Option<News> {
-        let limit = self.limit.unwrap_or(u64::MAX);
-        let accepted = self.granted.as_mut().map_or(0, |grant| {
-            let accepted = grant.count.min(removed);
-            grant.count -= accepted;
-            accepted
-        });
-        if self.limit.is_some() && removed > accepted {
-            self.recent.push_back((now, removed - accepted));
-        }
+        let budget = self.budget.as_ref()?;
+        budget.settle(spent, removed, now);
         if withheld.is_empty() {
             return None;
         }
+        budget.hold(true);
+        let limit = budget.limit();
         let before = self.withheld.len();
         for dirty in withheld {
             self.withheld.put_back(dirty, Route::Path);
@@ -136,7 +118,7 @@ impl Allowance {
     /// Why deletions wait, if they do.
     pub fn hold(&self) -> Option<Hold> {
         let held = self.held.as_ref()?;
-        let limit = self.limit.unwrap_or(u64::MAX);
+        let limit = self.budget.as_ref()?.limit();
         let count = self.counted.max(held.told);
         Some(Hold::TooManyDeletions { count, limit })
     }
@@ -180,20 +162,20 @@ impl Allowance {
 
     /// A person accepts the number that was told, once: how many, and what is dirty again by that.
     pub fn accept(&mut self, now: Instant) -> (u64, Vec<DirtyPath>) {
-        let Some(held) = &mut self.held else {
+        let (Some(held), Some(budget)) = (&mut self.held, &self.budget) else {
             return (0, Vec::new());
         };
         held.accepted = true;
         let count = self.counted.max(held.told);
-        self.granted = Some(Grant { count, at: now });
-        self.recent.clear();
+        budget.grant(count, now);
         (count, self.take(now))
     }
 
     fn take(&mut self, now: Instant) -> Vec<DirtyPath> {
-        let Some(held) = &mut self.held else {
+        let (Some(held), Some(budget)) = (&mut self.held, &self.budget) else {
             return Vec::new();
         };
+        budget.hold(false);
         held.asked = Some(now);
         held.wait = (held.wait * 2).min(LONGEST_WAIT);
         self.counted = 0;
@@ -209,7 +191,9 @@ impl Allowance {
             return None;
         }
         self.held = None;
-        self.granted = None;
+        if let Some(budget) = &self.budget {
+            budget.release();
+        }
         Some(News::Released)
     }
 }
@@ -220,6 +204,8 @@ mod tests {
     use crate::change::Extent;
     use crate::path::RelPath;
 
+    const NOTHING: (Spent, u64) = (Spent::NOTHING, 0);
+
     fn dirty(name: &str, since: Instant) -> DirtyPath {
         let path = RelPath::new(name.as_bytes()).expect("a valid path");
         DirtyPath {
@@ -228,45 +214,48 @@ mod tests {
         }
     }
 
-    #[test]
-    fn without_a_limit_nothing_is_counted() {
-        let (mut any, now) = (Allowance::new(None), Instant::now());
-        assert_eq!(any.left(now, now), None);
-        assert_eq!(any.on_report(1_000_000, Vec::new(), 0, now), None);
-        assert_eq!((any.recent.len(), any.hold()), (0, None));
+    fn too_many(count: u64, limit: u64) -> News {
+        News::Held(Hold::TooManyDeletions { count, limit })
+    }
+
+    /// What a job with this path has left.
+    fn left(some: &Allowance, dirty: &DirtyPath, now: Instant) -> u64 {
+        let budget = some.budget(std::slice::from_ref(dirty));
+        budget.expect("a limit").left(now)
+    }
+
+    /// A job with this path removes so many.
+    fn remove(some: &mut Allowance, dirty: &DirtyPath, count: u64, now: Instant) {
+        let budget = some.budget(std::slice::from_ref(dirty)).expect("a limit");
+        let (_, spent) = budget.take(count, now).expect("that many are left");
+        assert_eq!(some.on_report((spent, count), Vec::new(), 0, now), None);
     }
 
     #[test]
-    fn slices_of_a_removal_add_up_for_a_minute() {
-        let (mut some, now) = (Allowance::new(Some(100)), Instant::now());
-        assert_eq!(some.left(now, now), Some(100));
-        some.on_report(60, Vec::new(), 0, now);
-        assert_eq!(some.left(now, now + WINDOW / 2), Some(40));
-        assert_eq!(some.left(now, now + WINDOW), Some(100));
+    fn without_a_limit_nothing_is_counted() {
+        let (mut any, now) = (Allowance::new(None), Instant::now());
+        assert_eq!(any.budget(&[dirty("a", now)]), None);
+        let removed = (Spent::NOTHING, 1_000_000);
+        assert_eq!(any.on_report(removed, Vec::new(), 0, now), None);
+        assert_eq!(any.hold(), None);
     }
 
     #[test]
     fn what_is_withheld_keeps_all_other_deletions_back_however_long_it_takes() {
         let (mut some, now) = (Allowance::new(Some(100)), Instant::now());
-        some.on_report(60, Vec::new(), 0, now);
-        let news = some.on_report(0, vec![dirty("a", now)], 70, now);
-        let hold = Hold::TooManyDeletions {
-            count: 70,
-            limit: 100,
-        };
-        assert_eq!(news, Some(News::Held(hold.clone())));
-        assert_eq!((some.left(now, now), some.hold()), (Some(0), Some(hold)));
+        let a = dirty("a", now);
+        remove(&mut some, &a, 60, now);
+        let news = some.on_report(NOTHING, vec![a.clone()], 70, now);
+        assert_eq!(news, Some(too_many(70, 100)));
+        assert_eq!((left(&some, &a, now), some.hold().is_some()), (0, true));
         // It is asked for again, and what had been removed just before still counts.
         let later = now + LONGEST_WAIT;
         assert_eq!(some.take_due(later).len(), 1);
-        assert_eq!(some.left(now, later), Some(40));
-        assert!(
-            some.on_report(0, vec![dirty("a", now)], 70, later)
-                .is_none(),
-            "told once"
-        );
-        assert_eq!(some.left(now, later), Some(0));
-        some.on_report(0, vec![dirty("a", now)], 70, later);
+        assert_eq!(left(&some, &a, later), 40);
+        let again = some.on_report(NOTHING, vec![a.clone()], 70, later);
+        assert_eq!(again, None, "told once");
+        assert_eq!(left(&some, &a, later), 0);
+        some.on_report(NOTHING, vec![a], 70, later);
         assert_eq!(some.counted, 70, "the same once more");
         assert!(some.due().is_some_and(|due| due > later));
     }
@@ -274,7 +263,7 @@ mod tests {
     #[test]
     fn it_goes_on_when_what_was_withheld_is_dealt_with() {
         let (mut some, now) = (Allowance::new(Some(1)), Instant::now());
-        some.on_report(0, vec![dirty("a", now)], 2, now);
+        some.on_report(NOTHING, vec![dirty("a", now)], 2, now);
         assert_eq!(some.on_oldest(None), None, "it is still withheld");
         let later = now + FIRST_WAIT;
         let again = some.take_due(later);
@@ -283,72 +272,63 @@ mod tests {
             None,
             "it is on its way"
         );
-        assert_eq!(some.on_oldest(Some(later + WINDOW)), Some(News::Released));
-        assert_eq!((some.hold(), some.left(now, later)), (None, Some(1)));
+        assert_eq!(
+            some.on_oldest(Some(later + FIRST_WAIT)),
+            Some(News::Released)
+        );
+        assert_eq!((some.hold(), left(&some, &again[0], later)), (None, 1));
     }
 
     #[test]
     fn a_person_accepts_the_number_that_was_told_and_once() {
         let (mut some, now) = (Allowance::new(Some(10)), Instant::now());
         assert_eq!(some.accept(now), (0, Vec::new()));
-        some.on_report(0, vec![dirty("a", now)], 500, now);
+        some.on_report(NOTHING, vec![dirty("a", now)], 500, now);
         let (count, again) = some.accept(now);
         assert_eq!((count, again.len()), (500, 1));
-        assert_eq!(some.left(now, now), Some(510));
-        some.on_report(500, Vec::new(), 0, now);
+        assert_eq!(left(&some, &again[0], now), 510);
+        remove(&mut some, &again[0], 500, now);
         assert_eq!(some.on_oldest(None), Some(News::Released));
-        assert_eq!(some.left(now, now), Some(10));
-        some.on_report(0, vec![dirty("b", now)], 500, now);
-        assert_eq!(some.left(now, now), Some(0), "the next time is another one");
+        let b = dirty("b", now);
+        assert_eq!(left(&some, &b, now), 10);
+        some.on_report(NOTHING, vec![b.clone()], 500, now);
+        assert_eq!(left(&some, &b, now), 0, "the next time is another one");
     }
 
     #[test]
-    fn what_has_changed_since_a_person_accepted_something_is_something_else() {
+    fn what_has_come_since_a_person_accepted_something_is_something_else() {
         let (mut some, now) = (Allowance::new(Some(10)), Instant::now());
-        some.on_report(0, vec![dirty("a", now)], 500, now);
-        let accepted = now + WINDOW;
-        some.accept(accepted);
+        some.on_report(NOTHING, vec![dirty("a", now)], 500, now);
+        let (_, again) = some.accept(now);
         // The accepted job is still at work when the other begins.
-        let later = accepted + Duration::from_millis(1);
-        assert_eq!(some.left(later, later), Some(10));
+        let later = now + Duration::from_millis(1);
+        let b = dirty("b", later);
+        let mut both = [again.clone(), vec![b.clone()]].concat();
+        assert_eq!(some.set_apart(&mut both), std::slice::from_ref(&b));
+        assert_eq!(both, again);
+        assert!(some.set_apart(&mut vec![b.clone()]).is_empty());
+        assert_eq!(left(&some, &b, later), 10);
+        // However many times it comes, it uses nothing of what was accepted.
+        remove(&mut some, &b, 10, later);
         assert_eq!(
-            some.left(now, later),
-            Some(510),
-            "a part that is done again"
+            (left(&some, &b, later), left(&some, &again[0], later)),
+            (0, 500)
         );
-        some.on_report(10, Vec::new(), 0, later);
-        some.on_report(500, Vec::new(), 0, later);
-        assert_eq!(some.on_oldest(Some(later)), Some(News::Released));
-        assert_eq!(some.left(later, later), Some(0), "ten were not accepted");
-    }
-
-    #[test]
-    fn what_is_withheld_after_a_person_has_accepted_something_is_told_however_little() {
-        let (mut some, now) = (Allowance::new(Some(10)), Instant::now());
-        some.on_report(0, vec![dirty("a", now)], 500, now);
-        some.accept(now);
-        // The one is not yet dealt with when the other comes.
-        some.on_report(500, Vec::new(), 0, now);
-        let news = some.on_report(0, vec![dirty("b", now)], 20, now);
-        let hold = Hold::TooManyDeletions {
-            count: 20,
-            limit: 10,
-        };
-        assert_eq!(news, Some(News::Held(hold.clone())));
-        assert_eq!(some.hold(), Some(hold));
-        assert_eq!(some.accept(now).0, 20);
+        let news = some.on_report(NOTHING, vec![b.clone()], 20, later);
+        assert_eq!(news, Some(too_many(20, 10)));
+        remove(&mut some, &again[0], 500, later);
+        assert_eq!(some.on_oldest(None), None, "the other one is withheld");
+        assert_eq!(some.accept(later).0, 20);
     }
 
     #[test]
     fn more_than_was_accepted_is_withheld_again() {
         let (mut some, now) = (Allowance::new(Some(10)), Instant::now());
-        some.on_report(0, vec![dirty("a", now)], 20, now);
-        some.accept(now);
-        assert!(some.left(now, now).is_some_and(|left| left < 5000));
-        let news = some.on_report(0, vec![dirty("a", now)], 5000, now);
-        assert!(matches!(
-            news,
-            Some(News::Held(Hold::TooManyDeletions { count: 5000, .. }))
-        ));
+        some.on_report(NOTHING, vec![dirty("a", now)], 20, now);
+        let (_, again) = some.accept(now);
+        let budget = some.budget(&again).expect("a limit");
+        assert_eq!(budget.take(5000, now), None);
+        let news = some.on_report(NOTHING, again, 5000, now);
+        assert_eq!(news, Some(too_many(5000, 10)));
     }
 }

@@ -97,6 +97,18 @@ pub struct Halt {
     pub cancel: CancellationToken,
 }
 
+impl Halt {
+    /// Begins nothing more, and ends the children after a moment.
+    pub fn end_within(&self, grace: Duration) {
+        self.stop.cancel();
+        let cancel = self.cancel.clone();
+        tokio::spawn(async move {
+            tokio::time::sleep(grace).await;
+            cancel.cancel();
+        });
+    }
+}
+
 impl Context {
     /// The source root, if it is the one this lane began with, and the one that its remote was last equal to.
     pub(super) async fn open_root(self: &Arc<Self>) -> Result<SourceRoot, Hold> {

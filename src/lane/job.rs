@@ -4,6 +4,7 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use super::budget::{Budget, Spent};
 use super::slot::Batch;
 use crate::control::{State, counted};
 use crate::dirty::{DirtyPath, Route};
@@ -30,8 +31,8 @@ pub struct Job {
     pub excludes: Arc<[String]>,
     /// What the receiver takes.
     pub forms: Forms,
-    /// What would remove more entries at the receiver is withheld; `None` for any number.
-    pub may_delete: Option<u64>,
+    /// What would remove more entries at the receiver than are left of it is withheld; `None` for any number.
+    pub budget: Option<Budget>,
 }
 
 /// What became of a job. Each path of the batch, or an ancestor in its place, is in one of the lists.
@@ -51,11 +52,13 @@ pub struct Report {
     pub undecided: Option<(Vec<DirtyPath>, Failure)>,
     /// Trees that cannot be made equal as a whole.
     pub split: Vec<Split>,
-    /// What would have removed more than [`Job::may_delete`] entries, and was not. A tree among them was compared
+    /// What would have removed more entries than [`Job::budget`] had left, and was not. A tree among them was compared
     /// without deletion, and is among those that are equal as well.
     pub withheld: Vec<DirtyPath>,
     /// So many would have gone by them.
     pub would_delete: u64,
+    /// What was taken from [`Job::budget`].
+    pub spent: Spent,
     /// How the job ended.
     pub end: End,
     /// What runs were about that had begun and were cut off: the receiver may not be done with it.

@@ -321,6 +321,15 @@ pub fn guard_not_kept(lane: &LaneName, error: &io::Error) {
     );
 }
 
+/// What the lane waits for does not come to an end.
+pub fn does_not_end(lane: &LaneName) {
+    warn!(
+        SERSYNC_MIRROR = lane.source,
+        SERSYNC_REMOTE = lane.remote,
+        "{lane}: what runs cannot be ended, since a file system does not answer; it is not waited for"
+    );
+}
+
 /// The lane has ended.
 pub fn ended(lane: &LaneName, pending: usize) {
     if pending > 0 {

@@ -202,8 +202,7 @@ impl LaneState {
         if self.tree.is_everything() {
             self.push.forget();
         }
-        let since = paths.iter().map(|dirty| dirty.since).min();
-        let may_delete = self.allowance.left(since.unwrap_or(now), now);
+        let budget = self.allowance.budget(&paths);
         Some(Job {
             route,
             paths,
@@ -211,7 +210,7 @@ impl LaneState {
             beside,
             excludes,
             forms: self.forms,
-            may_delete,
+            budget,
         })
     }
 
@@ -229,6 +228,9 @@ impl LaneState {
         let only_looks = self.only_looks();
         let is_later = |other: &RelPath| only_looks && !other.is_root();
         let mut trees = self.dirty.take(Route::Tree, MOST_PATHS, now, is_later);
+        for other in self.allowance.set_apart(&mut trees) {
+            self.dirty.put_back(other, Route::Tree);
+        }
         if let Some(at) = trees.iter().position(|dirty| dirty.tries > 0)
             && trees.len() > 1
         {
@@ -243,8 +245,7 @@ impl LaneState {
 
     /// As long as nothing is to be sent, everything is compared again, which nothing else comes before.
     fn only_looks(&self) -> bool {
-        let is_held = matches!(&self.held, Some((hold, _)) if hold.is_of_trees());
-        is_held && !self.is_accepted && self.owes_everything()
+        self.is_held_by_trees() && !self.is_accepted && self.owes_everything()
     }
 
     fn next_paths(&mut self, now: Instant) -> Option<Vec<DirtyPath>> {
@@ -267,7 +268,10 @@ impl LaneState {
         }
         self.gather_until = None;
         let Self { dirty, large, .. } = self;
-        let paths = dirty.take(Route::Path, MOST_PATHS, now, |other| large.lists(other));
+        let mut paths = dirty.take(Route::Path, MOST_PATHS, now, |other| large.lists(other));
+        for other in self.allowance.set_apart(&mut paths) {
+            self.dirty.put_back(other, Route::Path);
+        }
         if paths.is_empty() {
             self.suspects.pop_front()
         } else {

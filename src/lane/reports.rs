@@ -43,7 +43,13 @@ impl LaneState {
         };
         down.probing = false;
         match result {
-            Ok(()) if self.dirty.is_empty() && self.suspects.is_empty() => self.came_back(now),
+            Ok(()) if self.dirty.is_empty() && self.suspects.is_empty() => {
+                if self.is_held_by_trees() {
+                    self.came_back(now)
+                } else {
+                    self.on_end(End::Reached, now, jitter)
+                }
+            }
             Ok(()) => {
                 down.answered = true;
                 Vec::new()
@@ -105,7 +111,7 @@ impl LaneState {
         let still_failed = report.failed.iter().map(|(dirty, _)| &dirty.path);
         let still_failed = self.failed.entries_of(still_failed);
         let withheld = std::mem::take(&mut report.withheld);
-        let (removed, would) = (report.deleted, report.would_delete);
+        let (removed, would) = ((report.spent, report.deleted), report.would_delete);
         // What was compared without deletion, or but for a file system that is away, says nothing of what failed below.
         let says_all = self.forms.delete_in_trees && withheld.is_empty() && !left_out;
         let compared = route == Route::Tree;
@@ -152,8 +158,7 @@ impl LaneState {
         let is_our_crowd =
             report.crowded && matches!(report.end, End::Unreachable(_)) && self.any_running();
         // Having looked where something belongs says nothing of what held the lane, nor do paths of a tree.
-        let is_other =
-            route != Route::Tree && matches!(&self.held, Some((hold, _)) if hold.is_of_trees());
+        let is_other = route != Route::Tree && self.is_held_by_trees();
         if report.end == End::Reached && is_other {
             if !only_looked {
                 news.extend(self.came_back(now));
@@ -332,6 +337,11 @@ impl LaneState {
                 }
             }
         }
+    }
+
+    /// Whether nothing but a comparison can show that what held the lane holds it no more.
+    pub(super) fn is_held_by_trees(&self) -> bool {
+        matches!(&self.held, Some((hold, _)) if hold.is_of_trees())
     }
 
     fn came_back(&mut self, now: Instant) -> Vec<News> {

@@ -26,6 +26,8 @@ use crate::store::Store;
 const QUIET: Duration = Duration::from_secs(15);
 /// At the end, running transfers have this long to get through before their children are told to end.
 const GRACE: Duration = Duration::from_secs(3);
+/// So much later they have ended, or what they wait for does not answer.
+const ENDED_WITHIN: Duration = Duration::from_secs(10);
 /// Messages that may wait for a lane; a lane only sorts them in, so it never falls behind for long.
 const INBOX: usize = 64;
 /// In the midst of work, numbers are shown this often.
@@ -111,8 +113,6 @@ pub struct LaneTask {
     standby: Option<Standby>,
     forms: Forms,
     halt: Halt,
-    /// When the children of a paused lane are told to end.
-    cancel_at: Option<Instant>,
     pausing: Vec<oneshot::Sender<()>>,
     settling: Vec<Settling>,
     verifying: Vec<Verifying>,
@@ -192,7 +192,6 @@ impl LaneTask {
             standby: None,
             forms,
             halt: Halt::default(),
-            cancel_at: None,
             pausing: Vec::new(),
             settling: Vec::new(),
             verifying: Vec::new(),
@@ -243,10 +242,6 @@ impl LaneTask {
                 },
                 Some(finished) = self.jobs.join_next() => self.on_finished(finished),
                 _ = self.progress.changed() => {}
-                () = sleep_until(self.cancel_at) => {
-                    self.cancel_at = None;
-                    self.halt.cancel.cancel();
-                }
                 () = sleep_until(wake) => {}
             }
         }
@@ -254,11 +249,17 @@ impl LaneTask {
     }
 
     async fn end(mut self) {
-        self.standby = None;
-        self.halt.stop.cancel();
-        if tokio::time::timeout(GRACE, self.drain()).await.is_err() {
-            self.halt.cancel.cancel();
-            self.drain().await;
+        // Until it has ended, the source cannot be unmounted.
+        let standby = self.standby.take();
+        self.let_go(standby);
+        self.halt.end_within(GRACE);
+        // A file system that does not answer, or a child that waits for one, keeps nobody.
+        if tokio::time::timeout(GRACE + ENDED_WITHIN, self.drain())
+            .await
+            .is_err()
+        {
+            news::does_not_end(&self.name);
+            self.jobs.abort_all();
         }
         self.state.keep_removals(Instant::now());
         self.keep().await;
@@ -339,8 +340,7 @@ impl LaneTask {
                 self.state.on_pause(true);
                 let standby = self.standby.take();
                 self.let_go(standby);
-                self.halt.stop.cancel();
-                self.cancel_at = Some(now + GRACE);
+                self.halt.end_within(GRACE);
                 self.pausing.push(reply);
             }
             LaneMessage::Resume => {
@@ -348,7 +348,7 @@ impl LaneTask {
                 for reply in self.pausing.drain(..) {
                     let _ = reply.send(());
                 }
-                self.cancel_at = None;
+                // What was under way at the pause ends all the same, and goes on in another run.
                 if self.halt.stop.is_cancelled() {
                     self.halt = Halt::default();
                 }
@@ -404,12 +404,7 @@ impl LaneTask {
         self.standby = None;
         // A paused lane runs nothing, or is ending it.
         if !self.halt.stop.is_cancelled() {
-            let Halt { stop, cancel } = std::mem::take(&mut self.halt);
-            stop.cancel();
-            tokio::spawn(async move {
-                tokio::time::sleep(GRACE).await;
-                cancel.cancel();
-            });
+            std::mem::take(&mut self.halt).end_within(GRACE);
         }
     }
 

@@ -21,6 +21,7 @@ use std::ffi::OsString;
 use std::io;
 use std::sync::Arc;
 
+use super::budget::Budget;
 use super::context::{Context, Halt, Pin};
 use super::guard::View;
 use super::{Batch, End, Hold, Job, Report};
@@ -73,7 +74,7 @@ pub async fn execute(
         beside,
         excludes,
         forms,
-        may_delete,
+        budget,
     } = job;
     // What the source has under the name of the backup directory is not mirrored; nor is it removed when that is
     // gone: the deletion by name knows no filter.
@@ -95,7 +96,7 @@ pub async fn execute(
         beside,
         excludes,
         forms,
-        may_delete,
+        budget,
         ceiling: 0,
         making_way: false,
         standby,
@@ -164,9 +165,9 @@ struct Transfer {
     /// See [`Job::excludes`].
     excludes: Arc<[String]>,
     forms: Forms,
-    /// See [`Job::may_delete`]; what is left of it.
-    may_delete: Option<u64>,
-    /// What was left of it before the run that is made now.
+    /// See [`Job::budget`].
+    budget: Option<Budget>,
+    /// What it had left before the run that is made now.
     ceiling: u64,
     /// The run that is made now may remove what is in the way of its files.
     making_way: bool,

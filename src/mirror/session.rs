@@ -13,7 +13,7 @@ use tokio::task::{JoinError, JoinSet};
 use tokio_util::sync::CancellationToken;
 use tracing::{error, info, trace, warn};
 
-use super::{ANSWERS_WITHIN, MirrorTask};
+use super::{ANSWERS_WITHIN, MirrorTask, Verifier};
 use crate::change::{Blindness, Change, WatchEvent};
 use crate::config::{MirrorConfig, Scan};
 use crate::control::{Notice, Scope, counted};
@@ -74,6 +74,10 @@ pub(super) struct Session<'a> {
     /// Who waits for the watcher to have told all that had happened by then.
     flushing: HashMap<u64, (Scope, oneshot::Sender<Settled>)>,
     next_question: u64,
+    /// The watcher has been everywhere.
+    is_walked: bool,
+    /// Who waits for that.
+    verifying: Vec<(Scope, RelPath, Verifier)>,
     /// A person has accepted what is there: it may be another directory.
     recheck: Arc<Notify>,
     /// When everything is to be compared, for changes of which the kernel tells nothing.
@@ -146,6 +150,8 @@ impl<'a> Session<'a> {
             watching: None,
             flushing: HashMap::new(),
             next_question: PULSE + 1,
+            is_walked: false,
+            verifying: Vec::new(),
             recheck: Arc::default(),
             scan_at: None,
             shared: None,
@@ -204,7 +210,9 @@ impl<'a> Session<'a> {
                 Ok(watching) => {
                     self.watching = Some(watching);
                     self.plan_scan();
-                    self.mirror.show(|shown| shown.missing = None);
+                    self.mirror
+                        .show(|shown| (shown.missing, shown.is_watched) = (None, false));
+                    self.is_walked = false;
                     if self.follow(&mut events).await.is_none() {
                         return SessionEnd::Stopped;
                     }
@@ -229,6 +237,7 @@ impl<'a> Session<'a> {
                 }
             }
             self.watching = None;
+            self.verify_waiting().await;
             for (_, (_, reply)) in self.flushing.drain() {
                 let _ = reply.send(Settled::Held("the source is not there".into()));
             }
@@ -339,6 +348,8 @@ impl<'a> Session<'a> {
                         .await;
                 }
                 self.mirror.show(|shown| shown.is_watched = true);
+                self.is_walked = true;
+                self.verify_waiting().await;
             }
             WatchEvent::Overflowed => {
                 let source = self.mirror.config.source.display();

@@ -1,6 +1,7 @@
 //! Runs that are waited for.
 
 use std::process::Stdio;
+use std::time::Duration;
 
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::json;
@@ -9,6 +10,22 @@ use tokio::io::{AsyncBufReadExt as _, AsyncReadExt as _, BufReader};
 use tokio::time::timeout;
 
 use crate::harness::{Bus, DEADLINE, Ended, Instance, RUN, Script};
+
+/// Waits until a process does something of its own at a signal.
+async fn catches(pid: u32, signal: Signal) {
+    let is_caught = || {
+        let status = std::fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default();
+        let mask = status.lines().find_map(|line| line.strip_prefix("SigCgt:"));
+        let mask = mask.and_then(|mask| u64::from_str_radix(mask.trim(), 16).ok());
+        mask.is_some_and(|mask| mask & 1 << (signal.as_raw() - 1) != 0)
+    };
+    let waiting = async {
+        while !is_caught() {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    };
+    timeout(DEADLINE, waiting).await.expect("it waits for it");
+}
 
 #[tokio::test]
 async fn resync_waits_for_the_end_also_of_a_run_that_is_over_before_its_number_is_known() {
@@ -263,6 +280,7 @@ async fn who_stops_waiting_is_told_that_the_run_goes_on() {
             instance.is_asked().await;
             // A whole other command later, the first one has long read the number of its run.
             bus.sersync("status").await.answer();
+            catches(pid, Signal::INT).await;
             let pid = Pid::from_raw(pid.cast_signed()).expect("a process");
             kill_process(pid, Signal::INT).expect("it takes signals");
         };

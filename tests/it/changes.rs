@@ -8,7 +8,7 @@ use std::time::{Duration, SystemTime};
 
 use rustix::fs::{CWD, RenameFlags};
 
-use crate::harness::{Mirror, grow, pause, wait_until};
+use crate::harness::{Mirror, SOON, grow, pause, wait_until};
 use crate::tree::Tree;
 
 #[test]
@@ -36,11 +36,9 @@ fn a_change_is_seen_within_milliseconds() -> io::Result<()> {
         pause(Duration::from_millis(100)); // interval between single changes
         let name = format!("single {number}");
         fs::write(mirror.source(&name), "a change")?;
-        times.push(wait_until(
-            Duration::from_secs(10),
-            "the change arrives",
-            || mirror.replica(&name).exists(),
-        ));
+        times.push(wait_until(SOON, "the change arrives", || {
+            mirror.replica(&name).exists()
+        }));
     }
     times.sort();
     println!(

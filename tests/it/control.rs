@@ -7,7 +7,9 @@ use std::time::{Duration, Instant};
 
 use crate::bus::{Bus, Said};
 use crate::confxml::Remote;
-use crate::harness::{AFTER_BACK_OFF, Mirror, SOON, differences, grow, pause, stays, wait_until};
+use crate::harness::{
+    AFTER_BACK_OFF, Mirror, SOON, differences, grow, pause, stays, wait_in_sync, wait_until,
+};
 use crate::isolation::Immutable;
 use crate::rsync_daemon::{Module, write_private};
 use crate::sersync::Sersync;
@@ -167,6 +169,36 @@ fn a_pause_ends_a_transfer_that_would_take_long_and_loses_nothing() -> io::Resul
 }
 
 #[test]
+fn what_a_pause_had_begun_to_end_does_not_go_on_after_a_resume() -> io::Result<()> {
+    let mut asked = Asked::start()?;
+    asked.mirror.daemon.freeze();
+    grow(&asked.mirror.source("much"), 10, 50, 100)?;
+    let sersync = asked.mirror.sersync();
+    wait_until(SOON, "a run begins", || {
+        !sersync.rsync_children().is_empty()
+    });
+    thread::scope(|scope| {
+        scope.spawn(|| asked.ask(&["pause"], 0));
+        let is_paused = || {
+            asked
+                .ask(&["status", "--json"], 0)
+                .out
+                .contains(r#""state":"paused""#)
+        };
+        wait_until(SOON, "it is paused", is_paused);
+        asked.ask(&["resume"], 0);
+    });
+    let started = Instant::now();
+    asked.ask(&["pause"], 0);
+    assert!(started.elapsed() < Duration::from_secs(25));
+    assert_eq!(asked.mirror.sersync().rsync_children(), []);
+    asked.mirror.daemon.thaw();
+    asked.ask(&["resume"], 0);
+    asked.mirror.in_sync_within(AFTER_BACK_OFF);
+    asked.mirror.finish()
+}
+
+#[test]
 fn verify_lists_what_differs_and_changes_nothing_and_resync_mends_it() -> io::Result<()> {
     let asked = Asked::start()?;
     let replica = |name: &str| asked.mirror.replica(name);
@@ -306,7 +338,7 @@ fn a_reload_takes_a_good_configuration_and_keeps_the_old_one_instead_of_a_bad_on
     assert!(said.err.contains("confxml.xml:"), "{}", said.err);
     fs::write(asked.mirror.source("goes on"), "content")?;
     asked.ask(&["flush"], 0);
-    fs::write(&file, good.replace("-a", "-a --bwlimit=10m"))?;
+    fs::write(&file, good.replace("\"-a\"", "\"-a --bwlimit=10m\""))?;
     asked.ask(&["reload"], 0);
     fs::write(asked.mirror.source("goes on still"), "content")?;
     asked.ask(&["flush"], 0);
@@ -337,7 +369,7 @@ fn a_reload_loses_nothing_that_is_pending_and_resumes_nothing_that_is_paused() -
     wait_until(SOON, "the remote is missed", is_pending);
     let file = asked.mirror.config.file.clone();
     let good = fs::read_to_string(&file)?;
-    fs::write(&file, good.replace("-a", "-a --bwlimit=10m"))?;
+    fs::write(&file, good.replace("\"-a\"", "\"-a --bwlimit=10m\""))?;
     asked.ask(&["pause"], 0);
     asked.ask(&["reload"], 0);
     asked.mirror.daemon.start()?;
@@ -346,6 +378,26 @@ fn a_reload_loses_nothing_that_is_pending_and_resumes_nothing_that_is_paused() -
     asked.ask(&["resume"], 0);
     asked.ask(&["flush"], 0);
     assert!(replica.exists());
+    asked.mirror.finish()
+}
+
+#[test]
+fn what_a_reload_brings_into_a_paused_instance_is_paused_as_well() -> io::Result<()> {
+    let asked = Asked::start()?;
+    asked.ask(&["pause"], 0);
+    let second = asked.mirror.at("second");
+    fs::create_dir(&second)?;
+    fs::write(second.join("extra"), "of the receiver")?;
+    let file = asked.mirror.config.file.clone();
+    let remote = format!(r#"<remote path="{}"/></localpath>"#, second.display());
+    let good = fs::read_to_string(&file)?;
+    fs::write(&file, good.replace("</localpath>", &remote))?;
+    asked.ask(&["reload"], 0);
+    stays(Duration::from_secs(2), "it is paused", || {
+        second.join("extra").exists() && !second.join("d00000").exists()
+    });
+    asked.ask(&["resume"], 0);
+    wait_in_sync(&asked.mirror.at("source"), &second, SOON);
     asked.mirror.finish()
 }
 

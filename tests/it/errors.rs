@@ -173,8 +173,12 @@ fn gets_its_files(excludes: Vec<&'static str>) -> io::Result<()> {
 fn with_rsync(mirror: &Mirror, script: &str) -> io::Result<Command> {
     let program = mirror.at("bin/rsync");
     fs::create_dir(mirror.at("bin"))?;
-    fs::write(&program, script)?;
-    fs::set_permissions(&program, Permissions::from_mode(0o755))?;
+    let written = mirror.at("bin/written");
+    fs::write(&written, script)?;
+    fs::set_permissions(&written, Permissions::from_mode(0o755))?;
+    // By another process: a child of another test may have it open for writing, and nobody can run it then.
+    let copied = Command::new("cp").arg(&written).arg(&program).status()?;
+    assert!(copied.success());
     let mut command = command(mirror);
     command.env("PATH", mirror.at("bin"));
     Ok(command)

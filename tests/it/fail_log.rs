@@ -87,7 +87,7 @@ fn what_failed_is_recorded_with_a_command_that_does_it() -> io::Result<()> {
         );
         stage.clear("refused")?;
         mirror.in_sync_within(AFTER_BACK_OFF);
-        wait_until(SOON, "it is dropped", || {
+        wait_until(AFTER_BACK_OFF, "it is dropped", || {
             crate::fake::failed_paths(&mirror.at("state")).is_empty()
         });
         stage.lay("refused", refused("send|delete"))?;

@@ -13,6 +13,9 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::{Duration, Instant};
 
+use rustix::fs::{CWD, RenameFlags, renameat_with};
+use rustix::process::Signal;
+
 use crate::bus::Bus;
 use crate::confxml::Remote;
 use crate::harness::{
@@ -256,8 +259,7 @@ fn a_paused_source_can_be_unmounted_at_once() -> io::Result<()> {
     let names = Tree::read(&mirror.replica(""))?.len();
     assert_eq!(bus.ask(&["pause"])?.code, 0);
     // What another test mounts in this moment is looked at.
-    let at_once = Duration::from_secs(5);
-    wait_until(at_once, "umount succeeds", || disk.unbind(false));
+    wait_until(SOON, "umount succeeds", || disk.unbind(false));
     assert_eq!(bus.ask(&["resume"])?.code, 0);
     nothing_is_deleted(&mut mirror, names);
     disk.bind();
@@ -336,9 +338,11 @@ fn a_source_that_is_replaced_while_it_runs_is_held_until_a_person_accepts_it() -
     mirror.in_sync();
     mirror.is_known();
     let names = Tree::read(&mirror.replica(""))?.len();
-    fs::rename(mirror.source(""), mirror.at("away"))?;
-    fs::create_dir(mirror.source(""))?;
-    fs::write(mirror.source("another"), "content")?;
+    fs::create_dir(mirror.at("away"))?;
+    fs::write(mirror.at("away").join("another"), "content")?;
+    // At once: a source that is not there for a moment is told as that.
+    let (one, other) = (mirror.source(""), mirror.at("away"));
+    renameat_with(CWD, &one, CWD, &other, RenameFlags::EXCHANGE)?;
     mirror
         .sersync()
         .wait_for_problem(&["another directory", "--accept-source"]);
@@ -356,9 +360,12 @@ fn an_empty_source_empties_the_replica_only_if_a_person_says_so() -> io::Result<
     fs::write(mirror.source("file"), "content")?;
     mirror.run_with(&["--bus", &bus.address()])?;
     mirror.in_sync();
+    // At once to sersync: a file that goes while there is another one is removed.
+    mirror.sersync().signal(Signal::STOP);
     for name in ["file", KEEP] {
         fs::remove_file(mirror.source(name))?;
     }
+    mirror.sersync().signal(Signal::CONT);
     mirror.sersync().wait_for_problem(&["held", "empty"]);
     assert!(mirror.replica("file").exists());
     assert_eq!(bus.ask(&["resume", "--accept-source"])?.code, 0);

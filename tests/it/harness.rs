@@ -293,6 +293,10 @@ impl Mirror {
     /// The end of most tests: becomes equal, ends well, and is still equal then, as soon as the receivers of what was
     /// under way have ended too.
     #[track_caller]
+    #[expect(
+        clippy::unnecessary_wraps,
+        reason = "the last words of tests that return a result"
+    )]
     pub fn finish(mut self) -> io::Result<()> {
         self.in_sync();
         self.stop();

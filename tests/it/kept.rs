@@ -2,7 +2,6 @@
 
 use std::fs;
 use std::io;
-use std::time::Duration;
 
 use crate::confxml::Remote;
 use crate::harness::{Mirror, SOON, grow, wait_until};
@@ -134,7 +133,7 @@ fn a_local_target_may_keep_it_beside_itself() -> io::Result<()> {
     mirror.in_sync();
     fs::remove_file(mirror.source("file"))?;
     mirror.in_sync();
-    wait_until(Duration::from_secs(5), "it is kept", || {
+    wait_until(SOON, "it is kept", || {
         fs::read_to_string(kept.join("file")).is_ok_and(|found| found == "and second")
     });
     mirror.finish()

@@ -60,7 +60,10 @@ fn a_target_that_is_lazily_unmounted_in_a_first_push_is_waited_for_and_what_is_b
         strays(&mirror) == 0
     });
     disk.bind();
-    println!("mounted: equal after {:?}", mirror.in_sync());
+    println!(
+        "mounted: equal after {:?}",
+        mirror.in_sync_within(AFTER_BACK_OFF)
+    );
     mirror.stop();
     // Nor does the next start take it for the target.
     assert!(disk.unbind(true));
@@ -84,7 +87,7 @@ fn a_target_that_was_replaced_in_a_first_push_is_filled_when_a_person_accepts_it
     mirror.sersync().wait_for_problem(&["held", "target"]);
     assert_eq!(strays(&mirror), 0);
     assert_eq!(bus.ask(&["resume", "--accept-source"])?.code, 0);
-    mirror.in_sync();
+    mirror.in_sync_within(AFTER_BACK_OFF);
     mirror.finish()
 }
 

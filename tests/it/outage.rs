@@ -12,6 +12,9 @@ const OUTAGE: Duration = Duration::from_secs(20);
 #[test]
 fn an_outage_costs_one_process_at_a_time_and_few_lines_of_log() -> io::Result<()> {
     let mut mirror = Mirror::start()?;
+    wait_until(SOON, "the first push is over", || {
+        !mirror.sersync().rsync_children().is_empty()
+    });
     let quiet = mirror.log().lines().count();
     mirror.daemon.stop();
     let (began, mut most, mut number) = (Instant::now(), 0, 0);

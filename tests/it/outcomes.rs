@@ -25,7 +25,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
 use std::process::Command;
 use std::sync::Mutex;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use rustix::fs::{CWD, RenameFlags, renameat_with};
 use serde_json::{Value, json};
@@ -1008,7 +1008,9 @@ fn a_name_that_was_a_file_for_a_moment_has_nothing_of_the_directory_before() -> 
         stage.lay_times(1, &scene, gone)?;
         renameat_with(CWD, &other, CWD, &name, RenameFlags::EXCHANGE)?;
         let is_over = || stage.played(&scene).iter().any(|run| run.ended.is_some());
+        let asked = Instant::now();
         while !is_over() {
+            assert!(asked.elapsed() < SOON, "no run is about it");
             pause(Duration::from_millis(1)); // poll
         }
         // Nor does the look after it, and the next one finds another directory.

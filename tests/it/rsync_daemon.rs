@@ -9,12 +9,11 @@ use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::atomic::{AtomicU16, Ordering};
-use std::time::Duration;
 
 use rustix::process::{Pid, Signal, geteuid, kill_process, kill_process_group};
 use tempfile::TempDir;
 
-use crate::harness::wait_until;
+use crate::harness::{SOON, wait_until};
 use crate::sersync::descendants;
 
 /// One module of a daemon.
@@ -140,7 +139,7 @@ impl RsyncDaemon {
             .process_group(0)
             .spawn()?;
         let listening = || listens(self.address, self.port);
-        wait_until(Duration::from_secs(10), "the rsync daemon listens", || {
+        wait_until(SOON, "the rsync daemon listens", || {
             if let Ok(Some(status)) = child.try_wait() {
                 panic!("the rsync daemon ended with {status}: {}", self.log());
             }

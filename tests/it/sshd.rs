@@ -6,12 +6,11 @@ use std::net::Ipv4Addr;
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
-use std::time::Duration;
 
 use rustix::process::{Pid, Signal, geteuid, kill_process, kill_process_group};
 use tempfile::TempDir;
 
-use crate::harness::wait_until;
+use crate::harness::{SOON, wait_until};
 use crate::rsync_daemon::{free_port, listens};
 
 /// It insists on being started by its whole path.
@@ -74,7 +73,7 @@ impl Sshd {
         };
         sshd.let_in("key")?;
         sshd.make_known("host key")?;
-        wait_until(Duration::from_secs(10), "sshd listens", || {
+        wait_until(SOON, "sshd listens", || {
             if let Ok(Some(status)) = sshd.child.try_wait() {
                 panic!("sshd ended with {status}: {}", sshd.log());
             }

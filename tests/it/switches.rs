@@ -356,10 +356,13 @@ fn with_only_one_of_delete_and_move_from_a_removal_that_waits_is_not_forgotten()
         mirror.run()?;
         mirror.in_sync();
         mirror.daemon.stop();
+        // The end below takes what was not read by then.
+        mirror.sersync().signal(Signal::STOP);
         fs::remove_file(mirror.source("deleted"))?;
         fs::remove_dir_all(mirror.source("deleted-tree"))?;
         fs::rename(mirror.source("moved"), mirror.outside("moved"))?;
         fs::write(mirror.source("new"), "new")?;
+        mirror.sersync().signal(Signal::CONT);
         mirror.sersync().wait_for_problem(&["unreachable"]);
         // A reload that changes the mirror, and an end, both begin anew with a comparison, which removes nothing here.
         mirror.config.params = "-a --no-perms --perms".into();

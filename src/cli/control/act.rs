@@ -28,7 +28,7 @@ pub(super) async fn resume(args: &ResumeArgs, out: &mut Output) -> Result<(), Fa
         let answer = json!({ "remote": chosen.number(), "accepted": entries });
         let sentence = match entries {
             0 => "no deletions are held".to_owned(),
-            _ => format!("{} are deleted", counted(entries, "entry", "entries")),
+            _ => format!("{} deleted", counted(entries, "entry is", "entries are")),
         };
         return chosen.tell(of, &sentence, answer, out);
     }

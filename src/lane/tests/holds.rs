@@ -7,6 +7,11 @@ const FIRST_CONTACT: Hold = Hold::FirstContact {
     entries: 201,
 };
 
+fn left(job: &Job) -> u64 {
+    let budget = job.budget.as_ref().expect("a limit");
+    budget.left(Instant::now())
+}
+
 #[test]
 fn a_held_lane_does_nothing_until_its_guard_lets_it() {
     let (mut lane, now) = (lane(), Instant::now());
@@ -36,7 +41,7 @@ fn withheld_deletions_are_shown_and_counted_and_hold_back_nothing_else() {
     let (mut lane, now) = (lane().with_max_delete(Some(10)), Instant::now());
     lane.on_change(Change::subtree(path("old")), now);
     let deletion = job(&mut lane, now);
-    assert_eq!(deletion.may_delete, Some(10));
+    assert_eq!(left(&deletion), 10);
     let news = lane.on_report(Route::Path, report(&deletion, Fate::Withheld), now, 0.0);
     let hold = Hold::TooManyDeletions {
         count: 20,
@@ -54,16 +59,13 @@ fn withheld_deletions_are_shown_and_counted_and_hold_back_nothing_else() {
     );
     lane.on_change(Change::written(path("new")), now);
     let other = job(&mut lane, now);
-    assert_eq!(
-        (names(&other), other.may_delete),
-        (vec!["new".into()], Some(0))
-    );
+    assert_eq!((names(&other), left(&other)), (vec!["new".into()], 0));
     assert_eq!(lane.on_report(Route::Path, synced(&other), now, 0.0), []);
     assert_eq!(lane.accept_deletions(now), 20);
     let accepted = job(&mut lane, now);
     assert_eq!(
-        (names(&accepted), accepted.may_delete),
-        (vec!["old".into()], Some(30))
+        (names(&accepted), left(&accepted)),
+        (vec!["old".into()], 30)
     );
     let news = lane.on_report(Route::Path, synced(&accepted), now, 0.0);
     assert_eq!(news, [News::Released]);
@@ -77,20 +79,23 @@ fn what_goes_while_accepted_deletions_are_at_work_is_not_what_was_accepted() {
     let deletion = job(&mut lane, now);
     lane.on_report(Route::Path, report(&deletion, Fate::Withheld), now, 0.0);
     lane.accept_deletions(now);
-    let looks = job(&mut lane, now);
-    lane.on_report(Route::Path, routed(&looks, Route::Tree), now, 0.0);
-    let accepted = job(&mut lane, now);
-    assert_eq!(
-        (accepted.route, accepted.may_delete),
-        (Route::Tree, Some(30))
-    );
     let later = now + Duration::from_secs(1);
     lane.on_change(Change::entry(path("other")), later);
-    let other = job(&mut lane, later);
-    assert_eq!(
-        (names(&other), other.may_delete),
-        (vec!["other".into()], Some(10))
-    );
+    // Both are dirty now, and each goes by itself.
+    let looks = job(&mut lane, later);
+    assert_eq!(names(&looks), ["old"]);
+    lane.on_report(Route::Path, routed(&looks, Route::Tree), later, 0.0);
+    let later = later + LONGEST_GATHERING;
+    let jobs = lane.plan(later).jobs;
+    let [other, accepted] = jobs.as_slice() else {
+        panic!("{jobs:?}");
+    };
+    assert_eq!((names(other), left(other)), (vec!["other".into()], 10));
+    assert_eq!((names(accepted), left(accepted)), (vec!["old".into()], 30));
+    // What is withheld of the one holds up nothing of the other.
+    let news = lane.on_report(Route::Path, report(other, Fate::Withheld), later, 0.0);
+    assert!(matches!(news[..], [News::Held(_)]), "{news:?}");
+    assert_eq!((left(other), left(accepted)), (0, 20));
 }
 
 #[test]

@@ -53,12 +53,11 @@ impl Transfer {
                 let (listed, rest) = split(paths, &names);
                 for (path, message) in failed {
                     let listed = position(&listed, &path).map(|at| &listed[at]);
-                    let extent = listed.map_or(below, |dirty| dirty.extent);
-                    let removed = listed.is_ok_and(|dirty| dirty.removed);
-                    let dirty = DirtyPath {
-                        removed,
-                        ..DirtyPath::now(path, extent)
-                    };
+                    let mut dirty = DirtyPath::now(path, below);
+                    if let Ok(listed) = listed {
+                        (dirty.extent, dirty.removed) = (listed.extent, listed.removed);
+                        dirty.since = listed.since;
+                    }
                     if self.is_in_the_way(&message) {
                         self.in_the_way.push(dirty);
                         continue;

@@ -59,8 +59,8 @@ impl Transfer {
                     }
                 } else {
                     // With a limit the comparison is rehearsed anyway, which tells the same, but for what is mounted below.
-                    let is_rehearsed = self.may_delete.is_some()
-                        && self.view.parts_of(&RelPath::root()).is_empty();
+                    let is_rehearsed =
+                        self.budget.is_some() && self.view.parts_of(&RelPath::root()).is_empty();
                     let is_foreseen = !is_everything || !delete || is_rehearsed;
                     if !is_foreseen && !self.foresee(&root).await {
                         return self.report.again.extend(trees);

@@ -58,7 +58,7 @@ pub(super) fn with_excludes(
 impl Transfer {
     /// Whether a path failed since the receiver has a directory with content in its place.
     pub(super) fn is_in_the_way(&self, message: &str) -> bool {
-        (self.context.filter.is_some() || self.may_delete.is_some())
+        (self.context.filter.is_some() || self.budget.is_some())
             && (message.starts_with(NOT_EMPTY) || message.starts_with(IN_THE_WAY))
     }
 
@@ -339,7 +339,7 @@ impl Transfer {
         removal: &Removal,
         hides: Hides<'_>,
     ) -> Result<(), Failure> {
-        if let May::Withhold = self.take_from_allowance(removal.doomed().len() as u64) {
+        if let May::Withhold = self.take_from_budget(removal.doomed().len() as u64) {
             return Err(withheld());
         }
         let carried_out = self.remove_doomed(root, removal, hides).await;

@@ -7,6 +7,7 @@
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
+use std::time::Instant;
 
 use rustix::fs::OFlags;
 
@@ -134,6 +135,7 @@ impl Transfer {
     ) {
         let parts = trees.iter().flat_map(|tree| self.view.parts_of(&tree.path));
         let parts: Vec<RelPath> = parts.filter(|_| delete).collect();
+        let since = trees.iter().map(|tree| tree.since).min();
         self.rules = parts
             .iter()
             .map(|part| rule_below(Effect::Protect, part))
@@ -173,7 +175,10 @@ impl Transfer {
             self.report.end = End::Refused(RefusedForm::DeleteInTrees);
         }
         let parts = parts.into_iter();
-        let parts = parts.map(|part| DirtyPath::now(part, Extent::Subtree));
+        let parts = parts.map(|part| DirtyPath {
+            since: since.unwrap_or_else(Instant::now),
+            ..DirtyPath::now(part, Extent::Subtree)
+        });
         self.not_removed(parts.collect(), failure);
     }
 

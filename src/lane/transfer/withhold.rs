@@ -7,6 +7,7 @@
 //! do: rsync removes up to that number, and says so afterwards.
 
 use std::ffi::OsString;
+use std::time::Instant;
 
 use super::{End, Transfer};
 use crate::change::Extent;
@@ -46,7 +47,7 @@ impl Transfer {
         names: &[RelPath],
         list: &[u8],
     ) -> May {
-        if self.may_delete.is_none() || !removes(kind) {
+        if self.budget.is_none() || !removes(kind) {
             return May::Go;
         }
         self.rehearse(root, kind, names, list).await
@@ -90,7 +91,10 @@ impl Transfer {
         };
         tracing::debug!(
             count,
-            left = self.may_delete,
+            left = self
+                .budget
+                .as_ref()
+                .map(|budget| budget.left(Instant::now())),
             ?kind,
             "rehearsed: {}",
             ended.exit
@@ -109,19 +113,19 @@ impl Transfer {
             Outcome::Synced
             | Outcome::Again(_)
             | Outcome::Failed { .. }
-            | Outcome::Undecided { .. } => self.take_from_allowance(count),
+            | Outcome::Undecided { .. } => self.take_from_budget(count),
             outcome => May::Judged(ended.exit, outcome),
         }
     }
 
     /// So many entries are to be removed.
-    pub(super) fn take_from_allowance(&mut self, count: u64) -> May {
-        let Some(left) = &mut self.may_delete else {
+    pub(super) fn take_from_budget(&mut self, count: u64) -> May {
+        let Some(budget) = &self.budget else {
             return May::Go;
         };
-        if let Some(rest) = left.checked_sub(count) {
-            self.ceiling = *left;
-            *left = rest;
+        if let Some((left, spent)) = budget.take(count, Instant::now()) {
+            self.ceiling = left;
+            self.report.spent += spent;
             May::Go
         } else {
             self.report.would_delete += count;
@@ -166,7 +170,7 @@ impl Transfer {
 
     /// Gives a run that removes rsync's own limit.
     pub(super) fn limit(&self, kind: RunKind, launch: &mut Launch) {
-        if self.may_delete.is_some() && (removes(kind) || self.making_way) {
+        if self.budget.is_some() && (removes(kind) || self.making_way) {
             let args = std::mem::take(&mut launch.args);
             launch.args = args::limited(args, self.ceiling);
         }
@@ -193,12 +197,12 @@ impl Transfer {
     /// Whether rsync's own limit kept something: more was there to go than a moment before.
     pub(super) fn was_stopped_by_limit(&self, ended: &Ended) -> bool {
         let mut lines = ended.stderr.split(|byte| *byte == b'\n');
-        self.may_delete.is_some() && lines.any(|line| line.starts_with(STOPPED))
+        self.budget.is_some() && lines.any(|line| line.starts_with(STOPPED))
     }
 
     /// A run that only sends has stopped at what is in the way, and names it: that is all there is to be said of it.
     pub(super) fn forget_the_limit(&self, kind: RunKind, ended: &mut Ended) {
-        if self.may_delete.is_none() || removes(kind) {
+        if self.budget.is_none() || removes(kind) {
             return;
         }
         let lines = ended.stderr.split_inclusive(|byte| *byte == b'\n');

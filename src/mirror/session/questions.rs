@@ -16,7 +16,7 @@ use crate::lane::context::filtered;
 use crate::lane::task::{LaneHandle, LaneMessage};
 use crate::lane::transfer::on_disk;
 use crate::local_target::Pinned;
-use crate::mirror::{MirrorMessage, MirrorTask, Question, is_meant};
+use crate::mirror::{MirrorMessage, MirrorTask, Question, Verifier, is_meant};
 use crate::path::{RelPath, SourceRoot};
 use crate::watch::PULSE;
 
@@ -24,8 +24,8 @@ use crate::watch::PULSE;
 const BEAT_CHECK: Duration = Duration::from_millis(20);
 
 impl Session<'_> {
-    /// A person says that whatever is there now is the source.
-    fn accept_source(&self, scope: Scope) -> impl Future<Output = Result<(), String>> + use<> {
+    /// A person says that whatever is there now is the source. The file system may hang, so nobody waits for it here.
+    fn accept_source(&self, scope: Scope, reply: oneshot::Sender<Result<(), String>>) {
         let MirrorTask {
             config,
             numbers,
@@ -38,10 +38,13 @@ impl Session<'_> {
         let meant: Vec<_> = meant
             .map(|((remote, _), guard)| (remote.target.clone(), Arc::clone(guard)))
             .collect();
-        async move {
+        let lanes: Vec<LaneHandle> = self.lanes_of(scope).cloned().collect();
+        let recheck = Arc::clone(&self.recheck);
+        tokio::spawn(async move {
             let accepting = on_disk(move || {
                 let root = SourceRoot::open(&source)
                     .map_err(|error| format!("the source cannot be opened: {error}"))?;
+                let mut kept = Ok(());
                 for (target, guard) in meant {
                     // What is not there now is none that could be accepted.
                     let target = match &target {
@@ -49,16 +52,25 @@ impl Session<'_> {
                         _ => None,
                     };
                     guard.accept(&root, target.map(|target| target.lasting()));
-                    guard.keep().map_err(|error| {
-                        format!("it is accepted, but the next start will not know it: {error}")
-                    })?;
+                    kept = kept.and(guard.keep());
                 }
-                Ok(())
+                Ok(kept.map_err(|error| {
+                    format!("it is accepted, but the next start will not know it: {error}")
+                }))
             });
-            accepting
-                .await
-                .unwrap_or_else(|| Err("it is ending".into()))
-        }
+            let accepted = match accepting.await {
+                Some(Ok(kept)) => {
+                    for lane in lanes {
+                        lane.tell(LaneMessage::Accepted).await;
+                    }
+                    kept
+                }
+                Some(Err(error)) => Err(error),
+                None => Err("it is ending".into()),
+            };
+            recheck.notify_one();
+            let _ = reply.send(accepted);
+        });
     }
 
     pub(super) async fn on_message(&mut self, message: MirrorMessage) {
@@ -77,22 +89,17 @@ impl Session<'_> {
                     lane.tell(LaneMessage::Resume).await;
                 }
             }
-            Question::AcceptSource(reply) => {
-                let accepted = self.accept_source(scope).await;
-                for lane in self.lanes_of(scope) {
-                    lane.tell(LaneMessage::Accepted).await;
-                }
-                self.recheck.notify_one();
-                let _ = reply.send(accepted);
-            }
+            Question::AcceptSource(reply) => self.accept_source(scope, reply),
             Question::Filter(filter) => self.refilter(filter).await,
             Question::Flush(reply) => self.flush(scope, reply),
             Question::Resync(path, reply) => self.settle(scope, Some(path), reply).await,
             Question::Verify(path, reply) => {
-                let numbers: Vec<u32> = self.lanes_of(scope).map(|lane| lane.number).collect();
-                let verify = |reply| LaneMessage::Verify(path.clone(), reply);
-                let waits = self.ask_lanes(scope, verify).await;
-                answer_when_all_have(waits, reply, |all| numbers.into_iter().zip(all).collect());
+                // As long as the source is walked, nobody knows what is on its way.
+                if self.is_walked || self.watching.is_none() {
+                    self.verify(scope, path, reply).await;
+                } else {
+                    self.verifying.push((scope, path, reply));
+                }
             }
             Question::RetryFailed(reply) => {
                 let waits = self.ask_lanes(scope, LaneMessage::RetryFailed).await;
@@ -108,6 +115,20 @@ impl Session<'_> {
             }
             Question::Pulse(reply) => self.pulse(reply).await,
         }
+    }
+
+    /// What is to be verified after all.
+    pub(super) async fn verify_waiting(&mut self) {
+        for (scope, path, reply) in std::mem::take(&mut self.verifying) {
+            self.verify(scope, path, reply).await;
+        }
+    }
+
+    async fn verify(&self, scope: Scope, path: RelPath, reply: Verifier) {
+        let numbers: Vec<u32> = self.lanes_of(scope).map(|lane| lane.number).collect();
+        let verify = |reply| LaneMessage::Verify(path.clone(), reply);
+        let waits = self.ask_lanes(scope, verify).await;
+        answer_when_all_have(waits, reply, |all| numbers.into_iter().zip(all).collect());
     }
 
     /// The lanes come first: what the watcher then tells is resolved by the filter that had it told.
