@@ -85,7 +85,7 @@ boot_left_out  = $(if $(has_boot),,@echo 'make check: the tests in a booted syst
 	a machine that may mount, and no SERSYNC_NO_BOOT=1')
 
 .DEFAULT_GOAL := help
-.PHONY: help build demo check drill bench install uninstall deb rpm clean need-linker need-rsync need-ssh need-bus need-systemd want-lsyncd want-mandoc want-shells want-broker want-old-bus
+.PHONY: help build demo check drill bench install uninstall deb rpm clean need-linker need-rsync need-ssh need-bus need-systemd want-lsyncd want-mandoc want-shells want-fuse want-broker want-old-bus
 
 help: ## list the targets
 	@echo 'usage: make TARGET [VARIABLE=value]'
@@ -99,7 +99,7 @@ demo: need-linker need-rsync ## mirror a small tree before your eyes; KEEP=1 lea
 	@$(CARGO) build --release --locked --quiet --bin sersync --example demo
 	@$(target)/release/examples/demo $(if $(KEEP),--keep)
 
-check: need-linker need-rsync need-ssh need-bus want-mandoc want-shells ## everything that must hold: format, lints, tests, documentation, licences
+check: need-linker need-rsync need-ssh need-bus want-mandoc want-shells want-fuse ## everything that must hold: format, lints, tests, documentation, licences
 	$(if $(has_rustfmt),$(CARGO) fmt --check)
 	$(if $(has_clippy),$(CARGO) clippy --all-targets --locked -- -D warnings)
 	$(boot_left_out)
@@ -204,6 +204,10 @@ want-lsyncd:
 # The manual pages are compared with the program in any case; without it they are not linted.
 want-mandoc:
 	-@$(call ensure,mandoc,mandoc)
+
+# A file system that can be made to hang, where there may be one.
+want-fuse:
+	-@[ ! -e /dev/fuse ] || $(call ensure,bindfs,bindfs)
 
 # They are asked what they make of the completions, where they are.
 want-shells:

@@ -57,7 +57,7 @@ impl Allowance {
     pub fn budget(&self, paths: &[DirtyPath]) -> Option<Budget> {
         let budget = self.budget.as_ref()?;
         let newest = paths.iter().map(|dirty| dirty.since).max();
-        Some(newest.map_or_else(|| budget.clone(), |newest| budget.since(newest)))
+        Some(budget.since(newest))
     }
 
     /// What came after a person accepted deletions goes by itself, where both are among these: it is not what was
@@ -227,7 +227,7 @@ mod tests {
     /// A job with this path removes so many.
     fn remove(some: &mut Allowance, dirty: &DirtyPath, count: u64, now: Instant) {
         let budget = some.budget(std::slice::from_ref(dirty)).expect("a limit");
-        let (_, spent) = budget.take(count, now).expect("that many are left");
+        let spent = budget.take(count, now).expect("that many are left");
         assert_eq!(some.on_report((spent, count), Vec::new(), 0, now), None);
     }
 

@@ -1,7 +1,7 @@
 //! How many entries may be removed at a receiver in a while: one number for all jobs of a lane. Pure, but for its lock.
 //!
 //! How much a job would remove is known when it has rehearsed that, and others are at work meanwhile. So it takes from
-//! the budget at that moment, and what was not removed in the end goes back by its report.
+//! the budget at that moment. By its report it gives back what it did not remove, and the minute of what it did begins.
 
 use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -14,8 +14,9 @@ const WINDOW: Duration = Duration::from_secs(60);
 #[derive(Debug, Clone)]
 pub struct Budget {
     accounts: Arc<Mutex<Accounts>>,
-    /// It is for what differed when a person accepted deletions: it may use that number as well.
-    accepted: bool,
+    /// Since when what it is for has differed, the newest of it. If that was so when a person accepted deletions, it may
+    /// use that number as well.
+    newest: Option<Instant>,
 }
 
 /// What a job has taken.
@@ -30,7 +31,10 @@ pub struct Spent {
 #[derive(Debug)]
 struct Accounts {
     limit: u64,
+    /// What jobs removed that have ended, and when they did.
     recent: VecDeque<(Instant, u64)>,
+    /// What others have taken of the limit.
+    at_work: u64,
     grant: Option<Grant>,
     /// Something is withheld, so nothing else is removed either but what was accepted.
     closed: bool,
@@ -62,13 +66,14 @@ impl Budget {
         let accounts = Accounts {
             limit,
             recent: VecDeque::new(),
+            at_work: 0,
             grant: None,
             closed: false,
             held: false,
         };
         Self {
             accounts: Arc::new(Mutex::new(accounts)),
-            accepted: false,
+            newest: None,
         }
     }
 
@@ -77,14 +82,11 @@ impl Budget {
         self.accounts().limit
     }
 
-    /// The same for a job with paths that have all differed since `newest` at the latest.
+    /// The same for paths that have all differed since `newest` at the latest; `None` for what nobody was asked about.
     #[must_use]
-    pub fn since(&self, newest: Instant) -> Self {
-        let grant = self.granted_at();
-        Self {
-            accounts: Arc::clone(&self.accounts),
-            accepted: grant.is_some_and(|at| newest <= at),
-        }
+    pub fn since(&self, newest: Option<Instant>) -> Self {
+        let accounts = Arc::clone(&self.accounts);
+        Self { accounts, newest }
     }
 
     /// When a person accepted what is not yet dealt with.
@@ -92,40 +94,40 @@ impl Budget {
         self.accounts().grant.as_ref().map(|grant| grant.at)
     }
 
-    /// Takes so many, if there are; what was there before.
-    pub fn take(&self, count: u64, now: Instant) -> Option<(u64, Spent)> {
+    /// Takes so many, if there are.
+    pub fn take(&self, count: u64, now: Instant) -> Option<Spent> {
         let mut accounts = self.accounts();
-        let (limit, granted) = accounts.left(self.accepted, now);
-        let left = limit.saturating_add(granted);
-        if left < count {
+        let (limit, granted) = accounts.left(self.newest, now);
+        if limit.saturating_add(granted) < count {
             return None;
         }
         let spent = Spent {
             granted: granted.min(count),
             limit: count - granted.min(count),
         };
-        accounts.spend(spent, now);
-        Some((left, spent))
+        accounts.at_work += spent.limit;
+        if let Some(grant) = &mut accounts.grant {
+            grant.count -= spent.granted;
+        }
+        Some(spent)
     }
 
     /// How many there are.
     pub fn left(&self, now: Instant) -> u64 {
-        let (limit, granted) = self.accounts().left(self.accepted, now);
+        let (limit, granted) = self.accounts().left(self.newest, now);
         limit.saturating_add(granted)
     }
 
     /// A job is over that took some, and removed so many.
     pub fn settle(&self, spent: Spent, removed: u64, now: Instant) {
         let mut accounts = self.accounts();
-        let taken = spent.limit + spent.granted;
-        if removed > taken {
-            accounts.recent.push_back((now, removed - taken));
+        accounts.at_work -= spent.limit;
+        let granted = removed.min(spent.granted);
+        if removed > granted {
+            accounts.recent.push_back((now, removed - granted));
         }
-        let unused = taken.saturating_sub(removed);
-        let of_limit = unused.min(spent.limit);
-        accounts.give_back(of_limit);
         if let Some(grant) = &mut accounts.grant {
-            grant.count += unused - of_limit;
+            grant.count += spent.granted - granted;
         }
     }
 
@@ -157,7 +159,7 @@ impl Budget {
 
 impl PartialEq for Budget {
     fn eq(&self, other: &Self) -> bool {
-        Arc::ptr_eq(&self.accounts, &other.accounts) && self.accepted == other.accepted
+        Arc::ptr_eq(&self.accounts, &other.accounts) && self.newest == other.newest
     }
 }
 
@@ -172,7 +174,7 @@ impl std::ops::AddAssign for Spent {
 
 impl Accounts {
     /// What is left of the limit, and of what was granted.
-    fn left(&mut self, accepted: bool, now: Instant) -> (u64, u64) {
+    fn left(&mut self, newest: Option<Instant>, now: Instant) -> (u64, u64) {
         if !self.held {
             self.recent.retain(|(at, _)| *at + WINDOW > now);
         }
@@ -180,28 +182,11 @@ impl Accounts {
         let limit = if self.closed {
             0
         } else {
-            self.limit.saturating_sub(recent)
+            self.limit.saturating_sub(recent + self.at_work)
         };
-        let grant = self.grant.as_ref().filter(|_| accepted);
+        let grant = self.grant.as_ref();
+        let grant = grant.filter(|grant| newest.is_some_and(|newest| newest <= grant.at));
         (limit, grant.map_or(0, |grant| grant.count))
-    }
-
-    fn spend(&mut self, spent: Spent, now: Instant) {
-        if spent.limit > 0 {
-            self.recent.push_back((now, spent.limit));
-        }
-        if let Some(grant) = &mut self.grant {
-            grant.count = grant.count.saturating_sub(spent.granted);
-        }
-    }
-
-    fn give_back(&mut self, mut count: u64) {
-        for (_, recent) in self.recent.iter_mut().rev() {
-            let back = count.min(*recent);
-            *recent -= back;
-            count -= back;
-        }
-        self.recent.retain(|(_, count)| *count > 0);
     }
 }
 
@@ -214,18 +199,20 @@ mod tests {
     #[test]
     fn slices_of_a_removal_add_up_for_a_minute() {
         let (budget, now) = (Budget::new(100), Instant::now());
-        let (left, spent) = budget.take(60, now).expect("that many are left");
-        assert_eq!(left, 100);
-        budget.settle(spent, 60, now);
-        assert_eq!(budget.left(now + WINDOW / 2), 40);
-        assert_eq!(budget.left(now + WINDOW), 100);
+        let spent = budget.take(60, now).expect("that many are left");
+        // However long it is at work.
+        let end = now + 3 * WINDOW;
+        assert_eq!(budget.left(end), 40);
+        budget.settle(spent, 60, end);
+        assert_eq!(budget.left(end + WINDOW / 2), 40);
+        assert_eq!(budget.left(end + WINDOW), 100);
     }
 
     #[test]
     fn jobs_at_the_same_time_share_it() {
         let (budget, now) = (Budget::new(100), Instant::now());
-        let (one, other) = (budget.since(now), budget.since(now));
-        let (_, spent) = one.take(90, now).expect("that many are left");
+        let (one, other) = (budget.since(Some(now)), budget.since(Some(now)));
+        let spent = one.take(90, now).expect("that many are left");
         assert_eq!(other.take(90, now), None);
         // The one was cut off before it had removed most of it.
         one.settle(spent, 10, now);
@@ -236,7 +223,7 @@ mod tests {
     #[test]
     fn what_was_removed_unforeseen_counts_as_well() {
         let (budget, now) = (Budget::new(100), Instant::now());
-        let (_, spent) = budget.take(10, now).expect("that many are left");
+        let spent = budget.take(10, now).expect("that many are left");
         budget.settle(spent, 30, now);
         assert_eq!(budget.left(now), 70);
     }
@@ -246,10 +233,10 @@ mod tests {
         let (budget, now) = (Budget::new(10), Instant::now());
         budget.hold(true);
         budget.grant(50, now);
-        let (accepted, later) = (budget.since(now), now + Duration::from_secs(1));
-        let other = budget.since(later);
+        let (accepted, later) = (budget.since(Some(now)), now + Duration::from_secs(1));
+        let other = budget.since(Some(later));
         assert_eq!((accepted.left(later), other.left(later)), (50, 0));
-        let (_, spent) = accepted.take(50, later).expect("they were accepted");
+        let spent = accepted.take(50, later).expect("they were accepted");
         accepted.settle(spent, 50, later);
         budget.release();
         assert_eq!((accepted.left(later), other.left(later)), (10, 10));
@@ -272,8 +259,8 @@ mod tests {
             let (mut running, mut removed) = (Vec::new(), 0);
             for ((count, is_old, percent), end) in wanted.into_iter().zip(ends) {
                 let since = if is_old { now } else { now + Duration::from_secs(1) };
-                let job = budget.since(since);
-                if let Some((_, spent)) = job.take(count, now) {
+                let job = budget.since(Some(since));
+                if let Some(spent) = job.take(count, now) {
                     running.push((job, spent, count * percent / 100));
                 }
                 if !running.is_empty() && count % 2 == 0 {

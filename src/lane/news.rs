@@ -326,7 +326,7 @@ pub fn does_not_end(lane: &LaneName) {
     warn!(
         SERSYNC_MIRROR = lane.source,
         SERSYNC_REMOTE = lane.remote,
-        "{lane}: what runs cannot be ended, since a file system does not answer; it is not waited for"
+        "{lane}: what runs does not come to an end, as where a file system does not answer; it is not waited for"
     );
 }
 

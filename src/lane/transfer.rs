@@ -167,7 +167,7 @@ struct Transfer {
     forms: Forms,
     /// See [`Job::budget`].
     budget: Option<Budget>,
-    /// What it had left before the run that is made now.
+    /// What was taken from it for the run that is made now.
     ceiling: u64,
     /// The run that is made now may remove what is in the way of its files.
     making_way: bool,

@@ -57,6 +57,16 @@ pub(super) enum SessionEnd {
     NewSource,
 }
 
+/// What is known of a source.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Sight {
+    /// The watcher has not yet been everywhere.
+    Walking,
+    Whole,
+    /// It is not there, and the lanes know that.
+    Absent,
+}
+
 /// A mirror with a certain source directory.
 pub(super) struct Session<'a> {
     mirror: &'a mut MirrorTask,
@@ -74,8 +84,7 @@ pub(super) struct Session<'a> {
     /// Who waits for the watcher to have told all that had happened by then.
     flushing: HashMap<u64, (Scope, oneshot::Sender<Settled>)>,
     next_question: u64,
-    /// The watcher has been everywhere.
-    is_walked: bool,
+    sight: Sight,
     /// Who waits for that.
     verifying: Vec<(Scope, RelPath, Verifier)>,
     /// A person has accepted what is there: it may be another directory.
@@ -150,7 +159,7 @@ impl<'a> Session<'a> {
             watching: None,
             flushing: HashMap::new(),
             next_question: PULSE + 1,
-            is_walked: false,
+            sight: Sight::Walking,
             verifying: Vec::new(),
             recheck: Arc::default(),
             scan_at: None,
@@ -212,7 +221,6 @@ impl<'a> Session<'a> {
                     self.plan_scan();
                     self.mirror
                         .show(|shown| (shown.missing, shown.is_watched) = (None, false));
-                    self.is_walked = false;
                     if self.follow(&mut events).await.is_none() {
                         return SessionEnd::Stopped;
                     }
@@ -237,12 +245,13 @@ impl<'a> Session<'a> {
                 }
             }
             self.watching = None;
-            self.verify_waiting().await;
             for (_, (_, reply)) in self.flushing.drain() {
                 let _ = reply.send(Settled::Held("the source is not there".into()));
             }
             self.tell_lanes(|| LaneMessage::Source { present: false })
                 .await;
+            self.sight = Sight::Absent;
+            self.verify_waiting().await;
             let back = wait_for_return(
                 self.mirror.config.clone(),
                 (self.identity, self.lasting),
@@ -255,6 +264,7 @@ impl<'a> Session<'a> {
                 Some(None) => return SessionEnd::NewSource,
                 Some(Some(found)) => root = found,
             }
+            self.sight = Sight::Walking;
             self.tell_lanes(|| LaneMessage::Source { present: true })
                 .await;
             self.push_when_scanned = true;
@@ -348,7 +358,7 @@ impl<'a> Session<'a> {
                         .await;
                 }
                 self.mirror.show(|shown| shown.is_watched = true);
-                self.is_walked = true;
+                self.sight = Sight::Whole;
                 self.verify_waiting().await;
             }
             WatchEvent::Overflowed => {

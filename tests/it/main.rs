@@ -42,6 +42,7 @@ mod fail_log;
 mod filters;
 mod first_push;
 mod guards;
+mod hanging;
 mod idle;
 mod isolation;
 mod kept;

@@ -60,7 +60,7 @@ impl Transfer {
         };
         self.forget_the_limit(kind, &mut ended);
         if self.was_stopped_by_limit(&ended) {
-            return self.withhold(paths, 1);
+            return self.stopped_by_limit(paths);
         }
         for dirty in &paths {
             tracing::trace!(written = dirty.written, "{kind:?} {}", dirty.path);

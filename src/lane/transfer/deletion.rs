@@ -193,9 +193,13 @@ impl Transfer {
         if dirs.is_empty() {
             return;
         }
+        // Whatever else the job is for, nobody was asked about this.
+        let asked = self.budget.clone();
+        self.budget = asked.as_ref().map(|budget| budget.since(None));
         if !self.sweep_in(root, dirs.clone()).await {
             self.report.unswept.extend(dirs);
         }
+        self.budget = asked;
     }
 
     /// Whether that is over. What failed by itself is not tried again: it is a left-over, and the next full push removes
@@ -250,6 +254,9 @@ impl Transfer {
             let swept = certain.iter().cloned();
             let swept = swept.map(|dir| DirtyPath::now(dir, Extent::Subtree));
             self.doubt(&swept.collect::<Vec<_>>());
+        }
+        if self.was_stopped_by_limit(&ended) {
+            self.withhold_sweep(&certain);
         }
         self.report.emptied.extend(certain);
         is_over(&ended.exit)

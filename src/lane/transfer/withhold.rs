@@ -3,8 +3,8 @@
 //! What sends removes as well, where a directory with content stands in the place of a file. With a limit it is kept
 //! from that, and what is in the way is rehearsed and sent by itself.
 //!
-//! rsync counts the same with `--max-delete`, which is given as well, for what changes in between. By itself it would not
-//! do: rsync removes up to that number, and says so afterwards.
+//! rsync counts the same with `--max-delete`, which is given as well, with the number of the rehearsal, for what changes
+//! in between. By itself it would not do: rsync removes up to that number, and says so afterwards.
 
 use std::ffi::OsString;
 use std::time::Instant;
@@ -123,8 +123,8 @@ impl Transfer {
         let Some(budget) = &self.budget else {
             return May::Go;
         };
-        if let Some((left, spent)) = budget.take(count, Instant::now()) {
-            self.ceiling = left;
+        if let Some(spent) = budget.take(count, Instant::now()) {
+            self.ceiling = count;
             self.report.spent += spent;
             May::Go
         } else {
@@ -198,6 +198,16 @@ impl Transfer {
     pub(super) fn was_stopped_by_limit(&self, ended: &Ended) -> bool {
         let mut lines = ended.stderr.split(|byte| *byte == b'\n');
         self.budget.is_some() && lines.any(|line| line.starts_with(STOPPED))
+    }
+
+    /// More was there to go than a moment before: it is rehearsed once more, if anything is left.
+    pub(super) fn stopped_by_limit(&mut self, paths: Vec<DirtyPath>) {
+        let budget = self.budget.as_ref();
+        if budget.is_some_and(|budget| budget.left(Instant::now()) > 0) {
+            self.report.again.extend(paths);
+        } else {
+            self.withhold(paths, 1);
+        }
     }
 
     /// A run that only sends has stopped at what is in the way, and names it: that is all there is to be said of it.

@@ -7,7 +7,7 @@ use std::time::Duration;
 use tokio::sync::oneshot;
 use tracing::info;
 
-use super::Session;
+use super::{Session, Sight};
 use crate::config::Target;
 use crate::control::{Scope, counted};
 use crate::filter::Filter;
@@ -22,6 +22,9 @@ use crate::watch::PULSE;
 
 /// How often a watcher that was asked for a sign of life is looked at.
 const BEAT_CHECK: Duration = Duration::from_millis(20);
+
+/// Nobody does it any more.
+const ENDING: &str = "it is ending";
 
 impl Session<'_> {
     /// A person says that whatever is there now is the source. The file system may hang, so nobody waits for it here.
@@ -40,10 +43,15 @@ impl Session<'_> {
             .collect();
         let lanes: Vec<LaneHandle> = self.lanes_of(scope).cloned().collect();
         let recheck = Arc::clone(&self.recheck);
+        let stop = self.mirror.stop.clone();
         tokio::spawn(async move {
             let accepting = on_disk(move || {
                 let root = SourceRoot::open(&source)
                     .map_err(|error| format!("the source cannot be opened: {error}"))?;
+                // It took long, and others may keep guard by now.
+                if stop.is_cancelled() {
+                    return Err(ENDING.into());
+                }
                 let mut kept = Ok(());
                 for (target, guard) in meant {
                     // What is not there now is none that could be accepted.
@@ -66,7 +74,7 @@ impl Session<'_> {
                     kept
                 }
                 Some(Err(error)) => Err(error),
-                None => Err("it is ending".into()),
+                None => Err(ENDING.into()),
             };
             recheck.notify_one();
             let _ = reply.send(accepted);
@@ -95,10 +103,10 @@ impl Session<'_> {
             Question::Resync(path, reply) => self.settle(scope, Some(path), reply).await,
             Question::Verify(path, reply) => {
                 // As long as the source is walked, nobody knows what is on its way.
-                if self.is_walked || self.watching.is_none() {
-                    self.verify(scope, path, reply).await;
-                } else {
+                if self.sight == Sight::Walking {
                     self.verifying.push((scope, path, reply));
+                } else {
+                    self.verify(scope, path, reply).await;
                 }
             }
             Question::RetryFailed(reply) => {
