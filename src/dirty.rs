@@ -476,16 +476,21 @@ impl DirtySet {
             fold.append(&mut resent);
         }
         let deepest = fold.iter().map(|(path, _)| path.depth()).max().unwrap_or(0);
-        let depth = (0..deepest)
-            .rev()
-            .find(|depth| {
-                let distinct: BTreeSet<_> = fold
-                    .iter()
-                    .map(|(path, _)| path.truncated(*depth))
-                    .collect();
-                distinct.len() * 4 <= self.limit
-            })
-            .unwrap_or(0);
+        let fits = |depth: usize| {
+            let distinct: BTreeSet<_> =
+                fold.iter().map(|(path, _)| path.truncated(depth)).collect();
+            distinct.len() * 4 <= self.limit
+        };
+        // The deeper, the more of them there are: halving finds the deepest that fits.
+        let (mut depth, mut too_deep) = (0, deepest);
+        while too_deep - depth > 1 {
+            let middle = usize::midpoint(depth, too_deep);
+            if fits(middle) {
+                depth = middle;
+            } else {
+                too_deep = middle;
+            }
+        }
         for (path, entry) in keep {
             let Entry {
                 extent,

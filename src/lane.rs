@@ -44,7 +44,7 @@ pub mod transfer;
 pub mod verify;
 pub mod volumes;
 
-pub use job::{Condition, End, Hold, Job, News, Plan, Report, Settled, Split};
+pub use job::{Condition, End, Hold, Job, News, Plan, Report, Settled, Split, Unswept};
 pub use slot::Batch;
 
 use allowance::Allowance;
@@ -96,7 +96,7 @@ pub struct LaneState {
     ended_trees: VecDeque<(Instant, Batch)>,
     /// When the last of those ended of which nothing else is known any more.
     forgotten_tree: Option<Instant>,
-    unswept: BTreeSet<RelPath>,
+    unswept: BTreeSet<Unswept>,
     full_disk: u32,
     gather_until: Option<Instant>,
     in_a_row: u32,

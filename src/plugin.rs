@@ -14,7 +14,7 @@
 //! own. Both bounds drop what comes in past them, count it and say so once. What is noted is not kept over a restart.
 
 use std::collections::HashMap;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
@@ -24,7 +24,7 @@ use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 use tracing::warn;
 
-use crate::change::Change;
+use crate::change::{Change, Extent};
 use crate::config::{PluginConfig, Removals};
 use crate::control::Board;
 use crate::dirty::DirtyPath;
@@ -65,6 +65,8 @@ type Filters = Arc<Mutex<HashMap<Arc<Path>, Arc<Filter>>>>;
 #[derive(Debug)]
 struct Inbox {
     name: String,
+    /// See [`Delivery::watch`].
+    watch: Option<PathBuf>,
     queue: Mutex<Queue>,
     arrived: Notify,
     /// That paths are dropped was said, and not undone by an empty queue since.
@@ -87,6 +89,7 @@ impl Plugins {
         let inboxes = deliveries.map(|delivery| {
             let inbox = Arc::new(Inbox {
                 name: delivery.to_string(),
+                watch: delivery.watch().map(Path::to_path_buf),
                 queue: Mutex::new(Queue::default()),
                 arrived: Notify::new(),
                 overflowed: AtomicBool::new(false),
@@ -127,7 +130,10 @@ impl Inbox {
         let mut queue = lock(&self.queue);
         let dropped = ready
             .iter()
-            .filter(|ready| !queue.push(source, ready))
+            // What need not be told takes up no room.
+            .filter(|ready| {
+                concerns(self.watch.as_deref(), source, ready) && !queue.push(source, ready)
+            })
             .count();
         drop(queue);
         self.arrived.notify_one();
@@ -148,6 +154,14 @@ impl Inbox {
             );
         }
     }
+}
+
+/// Whether something of it may have to be told where only what is in `watch` is told.
+fn concerns(watch: Option<&Path>, source: &Path, ready: &Ready) -> bool {
+    watch.is_none_or(|watch| {
+        let path = source.join(ready.path.as_path());
+        path.starts_with(watch) || (ready.extent == Extent::Subtree && watch.starts_with(&path))
+    })
 }
 
 /// Notes for one mirror what changed and what its lanes report, and has the plugins told.
@@ -247,4 +261,28 @@ fn count_dropped(board: &Board, dropped: usize) {
 /// Nothing that is done under these locks leaves a table half changed.
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::path::RelPath;
+
+    #[test]
+    fn what_is_elsewhere_takes_up_no_room() {
+        let concerns = |path: &str, extent| {
+            let ready = Ready {
+                path: RelPath::new(path.as_bytes()).expect("a valid path"),
+                extent,
+                may_be_gone: true,
+            };
+            super::concerns(Some(Path::new("/data/small")), Path::new("/data"), &ready)
+        };
+        assert!(concerns("small/file", Extent::Entry));
+        assert!(concerns("small", Extent::Entry));
+        assert!(!concerns("smaller", Extent::Entry));
+        assert!(!concerns("big/file", Extent::Subtree));
+        assert!(concerns("", Extent::Subtree), "it is below");
+        assert!(!concerns("", Extent::Entry));
+    }
 }

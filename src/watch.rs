@@ -55,11 +55,11 @@ pub struct Watching {
     /// A number in it is a question; the watcher's thread sees its hanging up as the end.
     line: std::os::fd::OwnedFd,
     gauges: Arc<Gauges>,
-    next_filter: NextFilter,
+    next_filters: NextFilters,
 }
 
-/// A filter that is to take the place of another.
-type NextFilter = Arc<Mutex<Option<Arc<Filter>>>>;
+/// Filters that are to take the place of one another.
+type NextFilters = Arc<Mutex<Vec<Arc<Filter>>>>;
 
 /// A question whose answer nobody waits for: that it is read is the answer.
 pub const PULSE: u64 = 0;
@@ -80,12 +80,10 @@ impl Watching {
 
     /// Has another filter hold from now on. Of what only the one before excluded, the watcher tells by itself.
     pub fn refilter(&self, filter: Arc<Filter>) {
-        let mut next = self
-            .next_filter
+        self.next_filters
             .lock()
-            .unwrap_or_else(PoisonError::into_inner);
-        *next = Some(filter);
-        drop(next);
+            .unwrap_or_else(PoisonError::into_inner)
+            .push(filter);
         // If too many questions wait, the thread looks as soon as it reads them.
         let _ = self.ask(LOOK);
     }

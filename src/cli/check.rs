@@ -183,6 +183,25 @@ pub fn mounts(file: &Path) -> ExitCode {
     })
 }
 
+/// A reader that has gone away (`sersync check FILE | head -1`) changes nothing about the answer.
+struct Unread<W>(W);
+
+impl<W: Write> Write for Unread<W> {
+    fn write(&mut self, text: &[u8]) -> io::Result<usize> {
+        match self.0.write(text) {
+            Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(text.len()),
+            written => written,
+        }
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        match self.0.flush() {
+            Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(()),
+            flushed => flushed,
+        }
+    }
+}
+
 fn show(
     file: &Path,
     notes: bool,
@@ -195,12 +214,10 @@ fn show(
             for said in loaded.warnings.iter().chain(notes) {
                 let _ = writeln!(stderr, "{said}");
             }
-            let mut stdout = io::stdout().lock();
+            let mut stdout = Unread(io::stdout().lock());
             let shown = what(&loaded.config, &mut stdout);
             match shown.and_then(|code| stdout.flush().map(|()| code)) {
                 Ok(code) => code,
-                // A reader that has gone away (`sersync check FILE | head -1`) changes nothing about the answer.
-                Err(error) if error.kind() == io::ErrorKind::BrokenPipe => ExitCode::SUCCESS,
                 Err(error) => {
                     let _ = writeln!(stderr, "failed to write the answer: {error}");
                     ExitCode::from(exit::FAILED)

@@ -4,6 +4,9 @@
 
 use std::fmt;
 use std::path::{Path, PathBuf};
+use std::sync::mpsc;
+use std::thread;
+use std::time::Duration;
 
 use regex::bytes::Regex;
 
@@ -17,6 +20,9 @@ use super::xml::{
     RefreshCdnXml, SocketXml,
 };
 use crate::filter::dialect::{self, Refused};
+
+/// How long a file system is waited for.
+const PATIENCE: Duration = Duration::from_secs(2);
 
 /// The name by which `sersync/plugin` and `-m` call a plugin.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -353,10 +359,20 @@ fn program_words(prefix: &str) -> Result<ShellWords, String> {
     shell_words::command(&text(prefix)?)
 }
 
+/// Whether there is certainly nothing. A file system that does not answer is not waited for.
+fn is_missing(path: &Path) -> bool {
+    let (sender, receiver) = mpsc::sync_channel(1);
+    let path = path.to_path_buf();
+    // Somebody who waits for a dead server cannot be called back: that thread is left behind.
+    let looking =
+        thread::Builder::new().spawn(move || sender.send(matches!(path.try_exists(), Ok(false))));
+    looking.is_ok() && receiver.recv_timeout(PATIENCE) == Ok(true)
+}
+
 /// A program on another file system may come later, as it may be installed later.
 fn note_missing_program(attribute: &Attribute, program: &str, problems: &mut Problems<'_>) {
     let path = Path::new(program);
-    if !problems.is_switched_off() && path.is_absolute() && matches!(path.try_exists(), Ok(false)) {
+    if !problems.is_switched_off() && path.is_absolute() && is_missing(path) {
         problems.warning(
             attribute.at,
             format!(
@@ -501,11 +517,18 @@ fn plain_url(url: &str) -> Result<PlainUrl, String> {
         Some(_) => return Err(format!("must begin with http://, not {}", quote(&url))),
         None => url.as_str(),
     };
+    let end = rest.find(['/', '?']).unwrap_or(rest.len());
+    // Never shown: there may be a password.
+    if rest[..end].contains('@') {
+        return Err(
+            "names a user before `@`, and none is sent; write the host alone, or use the plugin `command` with mode=\"batch\" and curl"
+                .to_owned(),
+        );
+    }
     if !rest.is_ascii() || rest.contains([' ', '#']) {
         let shown = quote(&url);
         return Err(format!("is no URL: {shown}; write other characters as %XX"));
     }
-    let end = rest.find(['/', '?']).unwrap_or(rest.len());
     let (authority, resource) = rest.split_at(end);
     let (host, number) = match authority.rsplit_once(':') {
         Some((host, number)) if !number.contains(']') => (host, Some(port(number)?)),

@@ -72,6 +72,10 @@ pub(super) fn validate(head: &HeadXml, converted: bool, problems: &mut Problems<
         started_plugins,
     };
     plugins_elsewhere(head, &config, problems);
+    let crontab = sersync.and_then(|sersync| sersync.crontab.as_ref()?.filter.as_ref());
+    if let Some(element) = crontab {
+        no_rule_is_undone(element.switch.at, &config, problems);
+    }
     config
 }
 
@@ -83,6 +87,26 @@ fn no_links_are_followed(at: At, mirrors: &[MirrorConfig], problems: &mut Proble
             at,
             format!(
                 "beside `filter` nothing is sent of the directory that a link leads to, and the `params` of {} ask for it; take `-L`, `-k` or `--copy-unsafe-links` out of them, or switch the filter off",
+                remote.target
+            ),
+        );
+    }
+}
+
+/// Of the rules of one run the first that fits counts, and those of a scheduled push come first: what they include by `+ `
+/// is included whatever the params exclude. A `filter` is asked by itself.
+fn no_rule_is_undone(at: At, config: &Config, problems: &mut Problems<'_>) {
+    let patterns = config.crontab.iter().flat_map(|crontab| &crontab.excludes);
+    let includes = patterns.clone().any(|pattern| pattern.starts_with("+ "));
+    let mut remotes = config.mirrors.iter().flat_map(|mirror| &mirror.remotes);
+    if includes
+        && config.filter.is_none()
+        && let Some(remote) = remotes.find(|remote| remote.params.filtered())
+    {
+        problems.error(
+            at,
+            format!(
+                "what `crontabfilter` includes by `+ ` would undo the rules in the `params` of {}; write those as `filter`, or the patterns without `+ `",
                 remote.target
             ),
         );

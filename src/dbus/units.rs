@@ -27,8 +27,10 @@ pub struct TransientService {
     pub journal_field: String,
     /// The name in front of these entries.
     pub identifier: String,
-    /// Its directory below those for state and for what does not outlive it.
-    pub directory: String,
+    /// Its directory below that for state.
+    pub state_directory: String,
+    /// Its directory below that for what does not outlive it.
+    pub runtime_directory: String,
     /// The program, by its absolute path, and its arguments.
     pub command: Vec<String>,
     /// What has it read its configuration again.
@@ -238,9 +240,9 @@ impl TransientService {
             ("KillMode", "mixed".into()),
             ("OOMPolicy", "continue".into()),
             ("LimitNOFILE", 16_384_u64.into()),
-            ("StateDirectory", strings(&[&self.directory])),
+            ("StateDirectory", strings(&[&self.state_directory])),
             ("StateDirectoryMode", 0o700_u32.into()),
-            ("RuntimeDirectory", strings(&[&self.directory])),
+            ("RuntimeDirectory", strings(&[&self.runtime_directory])),
             ("RuntimeDirectoryMode", 0o700_u32.into()),
             ("UMask", 0o077_u32.into()),
             ("LogExtraFields", Variant::new(extra_fields)),

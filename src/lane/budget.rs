@@ -14,8 +14,8 @@ const WINDOW: Duration = Duration::from_secs(60);
 #[derive(Debug, Clone)]
 pub struct Budget {
     accounts: Arc<Mutex<Accounts>>,
-    /// Since when what it is for has differed, the newest of it. If that was so when a person accepted deletions, it may
-    /// use that number as well.
+    /// Since when what it is for has differed, the newest of it. What differed when a person accepted deletions may use
+    /// the number that was accepted as well.
     newest: Option<Instant>,
 }
 
@@ -33,7 +33,7 @@ struct Accounts {
     limit: u64,
     /// What jobs removed that have ended, and when they did.
     recent: VecDeque<(Instant, u64)>,
-    /// What others have taken of the limit.
+    /// What jobs have taken of the limit that are at work.
     at_work: u64,
     grant: Option<Grant>,
     /// Something is withheld, so nothing else is removed either but what was accepted.

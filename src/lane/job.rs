@@ -21,8 +21,8 @@ pub struct Job {
     pub route: Route,
     /// Its batch, in order.
     pub paths: Vec<DirtyPath>,
-    /// Directories in which the receiver may have left temporary files.
-    pub unswept: Vec<RelPath>,
+    /// Directories of which only the receiver may hold something.
+    pub unswept: Vec<Unswept>,
     /// The long jobs that run at the same time. A link is not put where one of them may have seen a
     /// directory, since it would write and delete through that link; and nothing is deleted by a listing where it has
     /// half-written files.
@@ -33,6 +33,24 @@ pub struct Job {
     pub forms: Forms,
     /// What would remove more entries at the receiver than are left of it is withheld; `None` for any number.
     pub budget: Option<Budget>,
+}
+
+/// A directory in which what only the receiver has is to be removed.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Unswept {
+    /// The directory.
+    pub dir: RelPath,
+    /// Since when the tree has differed that it is of, if that was taken apart; what is there besides was left by a
+    /// receiver.
+    pub tree: Option<Instant>,
+}
+
+impl Unswept {
+    /// Where a receiver may have left temporary files.
+    #[must_use]
+    pub fn left_by_receiver(dir: RelPath) -> Self {
+        Self { dir, tree: None }
+    }
 }
 
 /// What became of a job. Each path of the batch, or an ancestor in its place, is in one of the lists.
@@ -65,8 +83,8 @@ pub struct Report {
     pub cut_off: Vec<DirtyPath>,
     /// The module had no connection left for a run.
     pub crowded: bool,
-    /// Directories in which the receiver may have left temporary files; see [`Job::unswept`].
-    pub unswept: Vec<RelPath>,
+    /// See [`Job::unswept`].
+    pub unswept: Vec<Unswept>,
     /// Directories in which everything was deleted that their listing did not hold.
     pub emptied: Vec<RelPath>,
     /// What was learned of [`Forms::exact_times`].

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use super::slot::Batch;
-use super::{Job, LaneState, Plan, push};
+use super::{Job, LaneState, Plan, Unswept, push};
 use crate::change::Extent;
 use crate::dirty::{DirtyPath, Route};
 use crate::path::RelPath;
@@ -121,7 +121,7 @@ impl LaneState {
     }
 
     /// A job begins beside long ones, or is one.
-    fn note_beside(&mut self, route: Route, batch: &Batch, unswept: &[RelPath], now: Instant) {
+    fn note_beside(&mut self, route: Route, batch: &Batch, unswept: &[Unswept], now: Instant) {
         let was_long = self.is_any_long_running();
         if route != Route::Path {
             if !was_long {
@@ -139,8 +139,8 @@ impl LaneState {
         self.slot(route).is_beside = is_beside;
         if is_beside {
             self.detours.enter(batch.paths(), now);
-            for dir in unswept {
-                self.detours.enter_directory(dir, now);
+            for one in unswept {
+                self.detours.enter_directory(&one.dir, now);
             }
         }
     }
@@ -189,7 +189,7 @@ impl LaneState {
         }
         if route == Route::Path {
             // What is half written there is no left-over.
-            let is_busy = |dir: &RelPath| beside.iter().any(|(_, batch)| batch.overlaps(dir));
+            let is_busy = |one: &Unswept| beside.iter().any(|(_, batch)| batch.overlaps(&one.dir));
             let all = std::mem::take(&mut self.unswept).into_iter();
             let (later, now): (Vec<_>, Vec<_>) = all.partition(is_busy);
             self.unswept.extend(later);

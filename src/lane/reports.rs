@@ -6,7 +6,7 @@ use super::down::Down;
 use super::planning::MOST_PATHS;
 use super::{
     Batch, End, Hold, LaneState, MOST_DIRTY, MOST_ENDED, News, REMOVAL_OWED, Report, Split,
-    VOLUME_MISSING,
+    Unswept, VOLUME_MISSING,
 };
 use crate::change::{Change, Extent};
 use crate::dirty::{DirtyPath, Route};
@@ -266,7 +266,10 @@ impl LaneState {
         self.last_error = failure.public();
         self.failed.on_split(&tree.path, now);
         if deletes {
-            self.unswept.insert(tree.path.clone());
+            self.unswept.insert(Unswept {
+                dir: tree.path.clone(),
+                tree: Some(tree.since),
+            });
         }
         // The root would take its entries along; it is sent with each of them.
         let itself = (!tree.path.is_root()).then_some(DirtyPath {

@@ -57,6 +57,12 @@ pub(super) enum SessionEnd {
     NewSource,
 }
 
+/// Who waits for the watcher.
+enum Waiting {
+    Flush(oneshot::Sender<Settled>),
+    Verify(RelPath, Verifier),
+}
+
 /// What is known of a source.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Sight {
@@ -82,10 +88,10 @@ pub(super) struct Session<'a> {
     push_when_scanned: bool,
     watching: Option<Watching>,
     /// Who waits for the watcher to have told all that had happened by then.
-    flushing: HashMap<u64, (Scope, oneshot::Sender<Settled>)>,
+    waiting: HashMap<u64, (Scope, Waiting)>,
     next_question: u64,
     sight: Sight,
-    /// Who waits for that.
+    /// Who waits for the watcher to have been everywhere.
     verifying: Vec<(Scope, RelPath, Verifier)>,
     /// A person has accepted what is there: it may be another directory.
     recheck: Arc<Notify>,
@@ -157,7 +163,7 @@ impl<'a> Session<'a> {
             stop_lanes,
             push_when_scanned,
             watching: None,
-            flushing: HashMap::new(),
+            waiting: HashMap::new(),
             next_question: PULSE + 1,
             sight: Sight::Walking,
             verifying: Vec::new(),
@@ -245,13 +251,10 @@ impl<'a> Session<'a> {
                 }
             }
             self.watching = None;
-            for (_, (_, reply)) in self.flushing.drain() {
-                let _ = reply.send(Settled::Held("the source is not there".into()));
-            }
             self.tell_lanes(|| LaneMessage::Source { present: false })
                 .await;
             self.sight = Sight::Absent;
-            self.verify_waiting().await;
+            self.answer_without_watcher().await;
             let back = wait_for_return(
                 self.mirror.config.clone(),
                 (self.identity, self.lasting),
@@ -359,7 +362,9 @@ impl<'a> Session<'a> {
                 }
                 self.mirror.show(|shown| shown.is_watched = true);
                 self.sight = Sight::Whole;
-                self.verify_waiting().await;
+                for (scope, path, reply) in std::mem::take(&mut self.verifying) {
+                    self.verify(scope, path, reply).await;
+                }
             }
             WatchEvent::Overflowed => {
                 let source = self.mirror.config.source.display();
@@ -375,11 +380,8 @@ impl<'a> Session<'a> {
             }
             WatchEvent::Uncovered { directories, cause } => self.on_uncovered(directories, cause),
             WatchEvent::Reached(number) => {
-                if let Some((scope, reply)) = self.flushing.remove(&number) {
-                    match self.blind_spots() {
-                        Some(cause) => drop(reply.send(Settled::Held(cause))),
-                        None => self.settle(scope, None, reply).await,
-                    }
+                if let Some((scope, waiting)) = self.waiting.remove(&number) {
+                    self.on_reached(scope, waiting).await;
                 }
             }
             WatchEvent::RootGone { is_certain } => {

@@ -6,12 +6,15 @@
 use std::io::{self, ErrorKind};
 use std::path::Path;
 use std::process::{ExitStatus, Stdio};
+use std::thread;
 use std::time::Duration;
 
 use rustix::process::{Pid, Signal, kill_process_group};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWriteExt};
 use tokio::process::Child;
-use tokio::sync::Notify;
+use tokio::runtime::Handle;
+use tokio::sync::{Notify, Semaphore, oneshot};
+use tokio::time::timeout;
 
 use super::event::Event;
 use super::outcome::Outcome;
@@ -20,6 +23,10 @@ use crate::path::escaped;
 
 /// A command that takes longer is ended.
 const LIMIT: Duration = Duration::from_secs(60);
+/// A program that has not started by then is on a file system that does not answer.
+const START_LIMIT: Duration = Duration::from_secs(10);
+/// So many threads at most wait for such file systems.
+static STARTS: Semaphore = Semaphore::const_new(16);
 /// After its end, what it said is there already, unless something that it left behind has its standard error too.
 const LAST_WORDS: Duration = Duration::from_millis(100);
 /// After SIGTERM, before SIGKILL.
@@ -104,10 +111,9 @@ impl Command {
         for name in OURS {
             command.env_remove(name);
         }
-        let child = match command.spawn() {
+        let child = match start(command, program).await {
             Ok(child) => child,
-            // Somebody may be about to install it.
-            Err(error) => return not_started(program, &error),
+            Err(outcome) => return outcome,
         };
         match finish(child, list, self.limit).await {
             End::Well => Outcome::Done,
@@ -115,6 +121,33 @@ impl Command {
             End::Badly(_) if self.config.ignore_error => Outcome::Done,
             End::Badly(cause) | End::Ended(cause) => Outcome::Failed(cause),
         }
+    }
+}
+
+/// Starts it in a thread of its own: where the program is on a file system that does not answer, that never returns.
+async fn start(mut command: tokio::process::Command, program: &str) -> Result<Child, Outcome> {
+    let starting = async {
+        let permit = STARTS.acquire().await.map_err(io::Error::other)?;
+        let (tell, told) = oneshot::channel();
+        let (runtime, program) = (Handle::current(), program.to_owned());
+        let start = move || {
+            let (_entered, _permit) = (runtime.enter(), permit);
+            let started = command.spawn();
+            // Whoever gave up meanwhile has no use for it, and it is killed.
+            let _ = tell.send(started.map_err(|error| not_started(&program, &error)));
+        };
+        thread::Builder::new()
+            .name("plugin-start".into())
+            .spawn(start)?;
+        told.await.map_err(io::Error::other)
+    };
+    match timeout(START_LIMIT, starting).await {
+        Ok(Ok(started)) => started,
+        Ok(Err(error)) => Err(not_started(program, &error)),
+        Err(_) => Err(Outcome::Away(format!(
+            "the program `{program}` does not start within {} s, as where its file system does not answer",
+            START_LIMIT.as_secs()
+        ))),
     }
 }
 
@@ -178,12 +211,12 @@ async fn finish(mut child: Child, list: Option<Vec<u8>>, limit: Duration) -> End
 /// Waits for its exit; `None` if it was ended for taking too long, with its children.
 async fn end(child: &mut Child, limit: Duration) -> Option<io::Result<ExitStatus>> {
     let mut group = Group::of(child);
-    if let Ok(status) = tokio::time::timeout(limit, child.wait()).await {
+    if let Ok(status) = timeout(limit, child.wait()).await {
         group.disarm();
         return Some(status);
     }
     group.signal(Signal::TERM);
-    if tokio::time::timeout(GRACE, child.wait()).await.is_ok() {
+    if timeout(GRACE, child.wait()).await.is_ok() {
         // Its own children may not have listened.
         group.signal(Signal::KILL);
         group.disarm();

@@ -42,14 +42,25 @@ impl Delivery {
         }
     }
 
+    /// The directory of which it is told; `None` for any.
+    pub(super) fn watch(&self) -> Option<&Path> {
+        match self {
+            Self::Command(_) => None,
+            Self::Socket(socket) => Some(socket.watch()),
+            Self::Http(http) => Some(http.watch()),
+            Self::RefreshCdn(cdn) => Some(cdn.watch()),
+        }
+    }
+
     /// Whether it is to be told of this path.
     pub(super) fn wants(&self, event: &Event) -> bool {
-        match self {
-            Self::Command(command) => command.wants(&event.path),
-            Self::Socket(socket) => is_below(&event.path, socket.watch()),
-            Self::Http(http) => is_below(&event.path, http.watch()),
-            Self::RefreshCdn(cdn) => is_below(&event.path, cdn.watch()) && cdn.wants(&event.path),
-        }
+        let is_there = |watch| is_below(&event.path, watch);
+        self.watch().is_none_or(is_there)
+            && match self {
+                Self::Command(command) => command.wants(&event.path),
+                Self::RefreshCdn(cdn) => cdn.wants(&event.path),
+                Self::Socket(_) | Self::Http(_) => true,
+            }
     }
 
     /// Whether it is told of many paths at once.

@@ -49,12 +49,13 @@ impl Event {
 
 /// Looks at what is to be told. With `expand`, a directory that came as a whole brings all that is in it, except for the
 /// source itself: a comparison of everything does not tell of everything; nor what is excluded by the filter of its source.
-/// Returns no more than `most` events and how many were left out.
+/// Returns no more than `most` events of those that somebody `wants`, and how many were left out.
 pub(super) fn look(
     items: &[Item],
     expand: bool,
     most: usize,
     filters: &HashMap<Arc<Path>, Arc<Filter>>,
+    wants: impl Fn(&Event) -> bool,
 ) -> (Vec<Event>, usize) {
     let (mut events, mut left_out) = (BTreeSet::new(), 0);
     for item in items {
@@ -88,12 +89,16 @@ pub(super) fn look(
             {
                 pending.extend(entries(&path).iter().map(|name| below.join(name)));
             }
+            let event = Event {
+                path: path.into_os_string().into_encoded_bytes(),
+                is_directory,
+                is_gone,
+            };
+            if !wants(&event) {
+                continue;
+            }
             if events.len() < most {
-                events.insert(Event {
-                    path: path.into_os_string().into_encoded_bytes(),
-                    is_directory,
-                    is_gone,
-                });
+                events.insert(event);
             } else {
                 left_out += 1;
             }
@@ -135,7 +140,7 @@ mod tests {
             extent,
             may_be_gone,
         };
-        let (events, left_out) = look(&[item], expand, 100, &HashMap::new());
+        let (events, left_out) = look(&[item], expand, 100, &HashMap::new(), |_| true);
         assert_eq!(left_out, 0);
         let below = |event: &Event| {
             let path = Path::new(event.os_path())
@@ -207,7 +212,7 @@ mod tests {
             extent: Extent::Subtree,
             may_be_gone: true,
         };
-        let (events, left_out) = look(&[item], true, 2, &HashMap::new());
+        let (events, left_out) = look(&[item], true, 2, &HashMap::new(), |_| true);
         assert_eq!((events.len(), left_out), (2, 2));
     }
 }

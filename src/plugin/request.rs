@@ -12,6 +12,7 @@ use hyper::client::conn::http1;
 use hyper_util::rt::TokioIo;
 use tokio::net::TcpStream;
 use tokio::sync::Semaphore;
+use tokio::time::timeout;
 
 use super::outcome::Outcome;
 
@@ -26,6 +27,8 @@ pub(super) type Answer = hyper::Response<()>;
 
 /// For the connection and the answer together.
 const LIMIT: Duration = Duration::from_secs(10);
+/// An address from which nothing comes leaves time for the next one.
+const CONNECT_LIMIT: Duration = Duration::from_secs(3);
 
 /// A name server that does not answer holds a thread for as long as it pleases, and the threads are shared with
 /// mirroring: only so many of them.
@@ -35,7 +38,7 @@ static LOOKUPS: Semaphore = Semaphore::const_new(2);
 pub(super) async fn within_limit<T>(
     work: impl Future<Output = io::Result<T>>,
 ) -> Result<T, Outcome> {
-    match tokio::time::timeout(LIMIT, work).await {
+    match timeout(LIMIT, work).await {
         Ok(Ok(done)) => Ok(done),
         Ok(Err(error)) => Err(Outcome::Away(error.to_string())),
         Err(_) => Err(Outcome::Away(format!(
@@ -49,9 +52,10 @@ pub(super) async fn within_limit<T>(
 pub(super) async fn connect(host: &str, port: u16) -> io::Result<TcpStream> {
     let mut refusal = io::Error::other(format!("{host} has no address"));
     for address in addresses(host, port).await? {
-        match TcpStream::connect(address).await {
-            Ok(stream) => return Ok(stream),
-            Err(error) => refusal = error,
+        match timeout(CONNECT_LIMIT, TcpStream::connect(address)).await {
+            Ok(Ok(stream)) => return Ok(stream),
+            Ok(Err(error)) => refusal = error,
+            Err(_) => refusal = io::Error::other(format!("{address} does not answer")),
         }
     }
     Err(refusal)

@@ -34,7 +34,7 @@ static LOOKS: Semaphore = Semaphore::const_new(1);
 
 /// See the module.
 pub(super) struct Worker {
-    delivery: Delivery,
+    delivery: Arc<Delivery>,
     inbox: Arc<Inbox>,
 }
 
@@ -50,6 +50,7 @@ struct Round {
 
 impl Worker {
     pub(super) fn new(delivery: Delivery, inbox: Arc<Inbox>) -> Self {
+        let delivery = Arc::new(delivery);
         Self { delivery, inbox }
     }
 
@@ -76,11 +77,13 @@ impl Worker {
                 return;
             };
             let filters = lock(&self.inbox.filters).clone();
+            let delivery = Arc::clone(&self.delivery);
             let looking = tokio::task::spawn_blocking(move || {
                 let _permit = permit;
-                look(&items, expand, MOST_OF_A_TREE, &filters)
+                let wants = |event: &Event| delivery.wants(event);
+                look(&items, expand, MOST_OF_A_TREE, &filters, wants)
             });
-            let Ok((mut events, left_out)) = looking.await else {
+            let Ok((events, left_out)) = looking.await else {
                 return;
             };
             if left_out > 0 {
@@ -92,7 +95,6 @@ impl Worker {
                     "{name} is not told of {left_out} paths: too many came at once"
                 );
             }
-            events.retain(|event| self.delivery.wants(event));
             self.tell(events).await;
         }
     }

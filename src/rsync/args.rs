@@ -337,7 +337,16 @@ pub fn rehearsed(mut args: Vec<OsString>) -> Vec<OsString> {
     args
 }
 
-/// The options that leave out what these patterns name. Before all others: of several rules the first that fits counts.
+/// Puts rules before those of the user, since of several rules the first that fits counts, and after those that leave the
+/// backup alone.
+pub fn put_rules(args: &mut Vec<OsString>, remote: &RemoteConfig, rules: Vec<OsString>) {
+    let own = leaving_the_backup_alone(remote);
+    let first = args.iter().position(|arg| own.first() == Some(arg));
+    let at = first.map_or(0, |first| first + own.len());
+    args.splice(at..at, rules);
+}
+
+/// The options that leave out what these patterns name.
 pub fn excluding(patterns: &[String]) -> impl Iterator<Item = OsString> {
     patterns
         .iter()

@@ -20,13 +20,14 @@ use rustix::pipe::{PipeFlags, pipe_with};
 use tokio::sync::mpsc;
 
 use self::unsure::{Doubt, Unsure};
+use self::volumes::not_mounted;
 use self::walk::{LazyRoot, Tell};
 use self::walked::Walked;
 use super::open_files::OpenFiles;
 use super::tree::{NodeId, ROOT, WatchTree};
 use super::uncovered::Uncovered;
-use super::{Gauges, LOOK, NextFilter, PULSE, WatchConfig, Watcher, Watching};
-use crate::change::{Blindness, Change, WatchEvent};
+use super::{Gauges, LOOK, NextFilters, PULSE, WatchConfig, Watcher, Watching};
+use crate::change::{Change, WatchEvent};
 use crate::filter::Filter;
 use crate::mounts::{self, MountTable, Mounted};
 use crate::path::{Identity, RelPath, SourceRoot};
@@ -73,12 +74,12 @@ impl Watcher for Inotify {
         let inotify = rustix::fs::inotify::init(CreateFlags::CLOEXEC | CreateFlags::NONBLOCK)?;
         let (line, other_end) = pipe_with(PipeFlags::CLOEXEC | PipeFlags::NONBLOCK)?;
         let gauges = Arc::new(Gauges::default());
-        let next_filter = NextFilter::default();
+        let next_filters = NextFilters::default();
         let thread = WatchThread {
             inotify,
             line,
-            next_filter: Arc::clone(&next_filter),
-            filter_before: None,
+            next_filters: Arc::clone(&next_filters),
+            filters_before: Vec::new(),
             gauges: Arc::clone(&gauges),
             identity: root.identity(),
             config,
@@ -112,7 +113,7 @@ impl Watcher for Inotify {
         Ok(Watching {
             line: other_end,
             gauges,
-            next_filter,
+            next_filters,
         })
     }
 }
@@ -129,7 +130,7 @@ struct Event {
 struct Move {
     node: NodeId,
     since: Instant,
-    /// Something happened below it meanwhile, which had no path.
+    /// Something happened below it meanwhile, which had no path, or a walk may have met another one under its name.
     stirred: bool,
 }
 
@@ -153,9 +154,9 @@ struct WatchThread {
     inotify: OwnedFd,
     /// Numbers to be answered; it hangs up when the watcher is to end.
     line: OwnedFd,
-    next_filter: NextFilter,
-    /// While it walks for another filter: the one that held before.
-    filter_before: Option<Arc<Filter>>,
+    next_filters: NextFilters,
+    /// While it walks for another filter: those that held before.
+    filters_before: Vec<Arc<Filter>>,
     gauges: Arc<Gauges>,
     identity: Identity,
     config: WatchConfig,
@@ -324,17 +325,20 @@ impl WatchThread {
 
     /// If there is another filter: what it does not exclude any more is watched and told, what it does is left.
     fn take_filter(&mut self) {
-        let next = self
-            .next_filter
+        let mut next = self
+            .next_filters
             .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .take();
-        let Some(next) = next else { return };
+            .unwrap_or_else(PoisonError::into_inner);
+        let mut others = std::mem::take(&mut *next);
+        drop(next);
+        let Some(last) = others.pop() else { return };
         // What happened before is told by the old one.
         self.handle_backlog();
-        self.filter_before = self.config.filter.replace(next);
+        // The lanes may have gone by those between, too.
+        others.extend(self.config.filter.replace(last));
+        self.filters_before = others;
         self.walk_new(&mut LazyRoot::default(), ROOT, Tell::Uncovered);
-        self.filter_before = None;
+        self.filters_before.clear();
     }
 
     /// Takes what the kernel has into the backlog; `false` if there may be more.
@@ -472,10 +476,10 @@ impl WatchThread {
             if self.unmounted.contains(&node) {
                 match self.is_mounted(&path, &mut root) {
                     Ok(true) => {}
-                    // The bare mount point says nothing of what is at the receivers.
+                    // What the bare mount point says of the receivers is for the guards of the lanes.
                     Ok(false) => {
-                        let cause = "its file system is not mounted";
-                        self.uncover(node, Blindness::Failed(cause.into()));
+                        self.uncover(node, not_mounted());
+                        self.changes.push(Change::subtree(path));
                         continue;
                     }
                     // It was on that file system.

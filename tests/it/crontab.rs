@@ -102,6 +102,30 @@ fn where_one_removal_is_not_wanted_these_pushes_remove_nothing_and_still_send() 
     Ok(())
 }
 
+/// The patterns of these pushes come before the rules of the user, and not before those that leave the backup alone.
+#[test]
+fn what_the_crontabfilter_includes_does_not_reach_into_the_backup() -> io::Result<()> {
+    let mut mirror = Mirror::prepare()?;
+    mirror.config.rsync = "<backup start=\"true\" dir=\".replaced\"/>".into();
+    mirror.config.more = r#"<crontab start="true" calendar="*:*:*"><crontabfilter start="true">
+        <exclude expression="+ */"/><exclude expression="+ *.php"/><exclude expression="*"/>
+        </crontabfilter></crontab>"#
+        .into();
+    fs::write(mirror.source("a.php"), "first\n")?;
+    mirror.run()?;
+    wait_until(SOON, "it arrives", || mirror.replica("a.php").exists());
+    fs::write(mirror.source("a.php"), "and second\n")?;
+    let kept = mirror.replica(".replaced/a.php");
+    wait_until(SOON, "the first is kept", || kept.exists());
+    fs::write(mirror.replica("stray.php"), "made there\n")?;
+    wait_until(SOON, "a push removes what is only there", || {
+        !mirror.replica("stray.php").exists()
+    });
+    stays(SOME_PUSHES, "the first is still kept", || kept.exists());
+    mirror.stop();
+    Ok(())
+}
+
 #[test]
 fn nothing_is_pushed_while_paused() -> io::Result<()> {
     let bus = Bus::start()?;

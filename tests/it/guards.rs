@@ -523,7 +523,43 @@ fn a_volume_that_is_gone_for_good_is_deleted_when_a_person_says_so() -> io::Resu
     the_volume_is_kept(&mut mirror, names);
     assert_eq!(bus.ask(&["resume", "--accept-source"])?.code, 0);
     mirror.in_sync();
+    // What was its mount point is a directory like any other.
+    fs::write(mirror.source("data/vol/later"), "content")?;
+    mirror.in_sync_within(AFTER_BACK_OFF);
     mirror.finish()
+}
+
+/// The kernel has one watch for both places.
+#[test]
+fn what_is_bound_to_another_place_of_the_source_arrives_at_both() -> io::Result<()> {
+    let mut mirror = Mirror::prepare()?;
+    let (shared, place) = (mirror.source("shared"), mirror.source("jail/shared"));
+    grow(&shared, 2, 3, 100)?;
+    fs::create_dir_all(&place)?;
+    if !mount(&["--bind".as_ref(), shared.as_ref(), place.as_ref()]) {
+        println!("skipped: nothing can be mounted here");
+        return Ok(());
+    }
+    let _bound = Bound(place.clone());
+    mirror.run()?;
+    mirror.in_sync();
+    mirror
+        .sersync()
+        .wait_for_problem(&["not watched", "mounted at", "as well"]);
+    for (round, dir) in [&shared, &place].into_iter().enumerate() {
+        fs::write(dir.join("d00001/new"), format!("round {round}"))?;
+        fs::create_dir(dir.join(format!("made {round}")))?;
+        mirror.in_sync_within(AFTER_BACK_OFF);
+    }
+    mirror.finish()
+}
+
+struct Bound(PathBuf);
+
+impl Drop for Bound {
+    fn drop(&mut self) {
+        let _ = Command::new("umount").arg("--lazy").arg(&self.0).output();
+    }
 }
 
 #[test]

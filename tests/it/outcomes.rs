@@ -156,9 +156,27 @@ fn deletions_that_a_limit_has_stopped_are_carried_out_later() -> io::Result<()> 
 
 /// More was there to go than the rehearsal had seen.
 #[test]
-fn deletions_that_max_delete_has_stopped_are_held() -> io::Result<()> {
+fn deletions_that_max_delete_has_stopped_are_rehearsed_again_as_far_as_there_is_room()
+-> io::Result<()> {
+    stopped_by_max_delete(100, |mirror| {
+        mirror.in_sync();
+        assert!(!mirror.log().contains("held"));
+    })
+}
+
+#[test]
+fn deletions_that_max_delete_has_stopped_are_held_where_there_is_none() -> io::Result<()> {
+    stopped_by_max_delete(6, |mirror| {
+        mirror.sersync().wait_for_problem(&["held", "maxDelete"]);
+        assert!(mirror.replica("d00000").exists());
+        // What is held is asked for again by itself, and is no more than the limit.
+        mirror.in_sync_within(AFTER_BACK_OFF);
+    })
+}
+
+fn stopped_by_max_delete(limit: u64, ends: impl FnOnce(&mut Mirror)) -> io::Result<()> {
     let (mut mirror, stage) = staged()?;
-    mirror.config.rsync = "<maxDelete start=\"true\" count=\"100\"/>".into();
+    mirror.config.rsync = format!("<maxDelete start=\"true\" count=\"{limit}\"/>");
     grow(&mirror.source(""), 1, 5, 100)?;
     mirror.run_by(stage.command(&mirror))?;
     mirror.in_sync();
@@ -167,10 +185,7 @@ fn deletions_that_max_delete_has_stopped_are_held() -> io::Result<()> {
     let scene = json!({ "on": "delete", "stderr": line, "exit": 25 });
     stage.lay_times(1, "limit", scene)?;
     fs::remove_dir_all(mirror.source("d00000"))?;
-    mirror.sersync().wait_for_problem(&["held", "maxDelete"]);
-    assert!(mirror.replica("d00000").exists());
-    // What is held is asked for again by itself, and is fewer than the limit.
-    mirror.in_sync_within(AFTER_BACK_OFF);
+    ends(&mut mirror);
     mirror.finish()
 }
 

@@ -87,7 +87,7 @@ fn tell(service: &TransientService, what: &str) {
         "follow it with: systemctl status {unit}; journalctl -u {unit} -f; sersync status {name}"
     ));
     say(&format!(
-        "it is gone after a reboot; to have it at every start, let /etc/sersync/{name}.xml be its file: systemctl enable --now sersync@{name}"
+        "it is gone after a reboot; to have it at every start, let /etc/sersync/{name}.xml be its file: systemctl stop {unit}; systemctl enable --now sersync@{name}"
     ));
 }
 
@@ -221,7 +221,9 @@ impl<'a> Plan<'a> {
             },
             journal_field: format!("SERSYNC_INSTANCE={name}"),
             identifier: "sersync2".into(),
-            directory: format!("sersync/{name}"),
+            state_directory: format!("sersync/{name}"),
+            // The unit `sersync@NAME` takes its own away when it ends, as it does at once while this one has the name.
+            runtime_directory: format!("sersync2/{name}"),
             command: words(&command),
             reload: words(&[&self.program, RELOAD, "--bus", "system", &name]),
         }

@@ -159,7 +159,10 @@ impl<'d, 'p, 't> Element<'d, 'p, 't> {
         let Some(first) = words.lines().next() else {
             return;
         };
-        let start = child.range().start + (text.len() - text.trim_start().len());
+        // As it is written: lines may end otherwise there.
+        let raw = &child.document().input_text()[child.range()];
+        let written = raw.strip_prefix("<![CDATA[").unwrap_or(raw).trim_start();
+        let start = child.range().end - written.len();
         let text = format!(
             "text between elements has no effect: {}; write a comment as <!-- … -->",
             quote(first)

@@ -119,7 +119,7 @@ fn nothing_is_swept_where_a_long_job_has_half_written_files() {
     lane.on_change(Change::written(path("d/a")), now);
     let cut_off = job(&mut lane, now);
     let report = Report {
-        unswept: vec![path("d")],
+        unswept: vec![Unswept::left_by_receiver(path("d"))],
         ..synced(&cut_off)
     };
     lane.on_report(Route::Path, report, now, 0.0);
@@ -129,7 +129,7 @@ fn nothing_is_swept_where_a_long_job_has_half_written_files() {
     lane.on_report(Route::Path, synced(&beside), now, 0.0);
     lane.on_report(Route::Tree, synced(&tree), now, 0.0);
     let after = job(&mut lane, now);
-    assert_eq!(after.unswept, [path("d")]);
+    assert_eq!(after.unswept, [Unswept::left_by_receiver(path("d"))]);
 }
 
 #[test]

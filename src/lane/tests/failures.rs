@@ -303,7 +303,10 @@ fn a_tree_that_cannot_be_equal_as_a_whole_becomes_so_entry_by_entry() {
     assert_eq!(entries.paths[0].extent, Extent::Entry);
     assert_eq!(
         entries.unswept,
-        [path("d")],
+        [Unswept {
+            dir: path("d"),
+            tree: Some(tree.since)
+        }],
         "what is only at the receiver goes"
     );
     lane.on_report(Route::Path, synced(&entries), now, 0.0);
@@ -362,14 +365,15 @@ fn directories_that_a_killed_receiver_was_writing_to_are_swept_with_the_next_job
     lane.on_change(Change::written(path("d/a")), now);
     let first = job(&mut lane, now);
     let report = Report {
-        unswept: vec![path("d")],
+        unswept: vec![Unswept::left_by_receiver(path("d"))],
         ..unreachable(&first)
     };
     lane.on_report(Route::Path, report, now, 0.0);
     let probe_at = lane.plan(now).wake.expect("a time to probe");
     assert!(lane.plan(probe_at).probe);
     lane.on_probed(Ok(()), probe_at, 0.0);
-    assert_eq!(job(&mut lane, probe_at).unswept, [path("d")]);
+    let swept = job(&mut lane, probe_at).unswept;
+    assert_eq!(swept, [Unswept::left_by_receiver(path("d"))]);
 }
 
 #[test]

@@ -9,7 +9,7 @@ use super::withhold::May;
 use super::{DONE, Transfer};
 use crate::change::Extent;
 use crate::dirty::DirtyPath;
-use crate::lane::{End, Hold};
+use crate::lane::{End, Hold, Unswept};
 use crate::path::{RelPath, SourceRoot};
 use crate::rsync::outcome::{deleted_below_nothing, is_busy};
 use crate::rsync::{Ended, Exit, Launch, Names, Outcome, Pace, Progress, RunKind, args, judge};
@@ -100,7 +100,8 @@ impl Transfer {
         if was_sending {
             let left = names.listed.iter();
             let left = left.filter(|name| was_cut_off || self.may_be_linked_beside(name));
-            let left: Vec<RelPath> = left.filter_map(RelPath::parent).collect();
+            let left = left.filter_map(RelPath::parent);
+            let left: Vec<Unswept> = left.map(Unswept::left_by_receiver).collect();
             self.report.unswept.extend(left);
         }
         if was_cut_off {
@@ -268,7 +269,7 @@ impl Transfer {
         let mut launch = self.context.launch(root, kind, self.forms, pace);
         let rules = self.rules.iter().cloned();
         let rules: Vec<OsString> = rules.chain(args::excluding(&self.excludes)).collect();
-        launch.args.splice(0..0, rules);
+        args::put_rules(&mut launch.args, &self.context.remote, rules);
         launch.args.splice(0..0, self.rules_of_gaps(kind));
         self.limit(kind, &mut launch);
         // Who waits for a comparison waits for that of the source, or of one directory.

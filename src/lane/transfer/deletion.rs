@@ -10,7 +10,7 @@ use crate::change::Extent;
 use crate::config::Removals;
 use crate::dirty::{DirtyPath, Route};
 use crate::fail_queue::Failure;
-use crate::lane::End;
+use crate::lane::{End, Unswept};
 use crate::path::{RelPath, SourceRoot};
 use crate::resolve::directories;
 use crate::rsync::{Exit, Names, Outcome, RunKind, args, judge};
@@ -186,20 +186,28 @@ impl Transfer {
         if !self.context.compares_with_deletion() || self.context.guard.is_unrelated() {
             self.report.unswept.clear();
         }
-        let is_busy = |dir: &RelPath| self.beside.iter().any(|(_, batch)| batch.overlaps(dir));
+        let is_busy = |one: &Unswept| {
+            let mut beside = self.beside.iter();
+            beside.any(|(_, batch)| batch.overlaps(&one.dir))
+        };
         let all = std::mem::take(&mut self.report.unswept).into_iter();
         let (later, dirs): (Vec<_>, Vec<_>) = all.partition(is_busy);
         self.report.unswept = later;
-        if dirs.is_empty() {
-            return;
+        let budget = self.budget.clone();
+        let (owed, left): (Vec<_>, Vec<_>) = dirs.into_iter().partition(|one| one.tree.is_some());
+        for part in [owed, left] {
+            if part.is_empty() {
+                continue;
+            }
+            // Whatever else the job is for: a person was asked about the trees, and not about left-overs.
+            let newest = part.iter().filter_map(|one| one.tree).max();
+            self.budget = budget.as_ref().map(|budget| budget.since(newest));
+            let dirs: BTreeSet<RelPath> = part.iter().map(|one| one.dir.clone()).collect();
+            if !self.sweep_in(root, dirs.into_iter().collect()).await {
+                self.report.unswept.extend(part);
+            }
         }
-        // Whatever else the job is for, nobody was asked about this.
-        let asked = self.budget.clone();
-        self.budget = asked.as_ref().map(|budget| budget.since(None));
-        if !self.sweep_in(root, dirs.clone()).await {
-            self.report.unswept.extend(dirs);
-        }
-        self.budget = asked;
+        self.budget = budget;
     }
 
     /// Whether that is over. What failed by itself is not tried again: it is a left-over, and the next full push removes
@@ -256,6 +264,7 @@ impl Transfer {
             self.doubt(&swept.collect::<Vec<_>>());
         }
         if self.was_stopped_by_limit(&ended) {
+            self.report.would_delete += 1;
             self.withhold_sweep(&certain);
         }
         self.report.emptied.extend(certain);

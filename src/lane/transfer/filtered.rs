@@ -243,6 +243,7 @@ impl Transfer {
             match self.carry_out(root, &removal, Hides::default()).await {
                 Ok(()) => self.report.emptied.extend(dirs.iter().cloned()),
                 Err(failure) if failure.exit == WITHHELD => self.withhold_sweep(dirs),
+                Err(failure) if failure.exit == CHANGED => return false,
                 Err(_) => {}
             }
         }
@@ -342,6 +343,8 @@ impl Transfer {
         if let May::Withhold = self.take_from_budget(removal.doomed().len() as u64) {
             return Err(withheld());
         }
+        // rsync counts what it leaves as not empty before it looks.
+        self.ceiling += removal.kept.len() as u64;
         let carried_out = self.remove_doomed(root, removal, hides).await;
         let (below, topmost) = (Arc::clone(root), removal.topmost());
         let filter = self.filter.clone();
@@ -371,6 +374,14 @@ impl Transfer {
                 .await?;
             self.count(&ended);
             if self.was_stopped_by_limit(&ended) {
+                // More has come: it is looked at once more, if anything is left.
+                if self.has_budget() {
+                    let message = "more is there to be removed than a moment before".into();
+                    return Err(Failure {
+                        exit: CHANGED,
+                        message,
+                    });
+                }
                 self.report.would_delete += 1;
                 return Err(withheld());
             }
@@ -445,7 +456,7 @@ impl Transfer {
             return Err(unsaid(-1));
         };
         let mut launch = self.context.launch(root, kind, forms, Pace::Long);
-        launch.args.splice(0..0, rules);
+        args::put_rules(&mut launch.args, &self.context.remote, rules);
         launch.args.splice(0..0, self.rules_of_gaps(kind));
         self.limit(kind, &mut launch);
         tracing::trace!("{}", args::shown(&launch.args));

@@ -39,7 +39,7 @@ pub(super) enum May {
 }
 
 impl Transfer {
-    /// Finds out whether a run may be made. What it would remove counts as removed then.
+    /// Finds out whether a run may be made. What it would remove is taken from the budget then.
     pub(super) async fn may(
         &mut self,
         root: &SourceRoot,
@@ -69,7 +69,7 @@ impl Transfer {
         launch.args = args::rehearsed(args::limited(launch.args, MOST));
         let rules = self.rules.iter().cloned();
         let rules: Vec<OsString> = rules.chain(args::excluding(&self.excludes)).collect();
-        launch.args.splice(0..0, rules);
+        args::put_rules(&mut launch.args, &self.context.remote, rules);
         launch.args.splice(0..0, self.rules_of_gaps(kind));
         tracing::trace!("{}", args::shown(&launch.args));
         let (mut itemized, mut count) = (Itemized::default(), 0_u64);
@@ -202,12 +202,17 @@ impl Transfer {
 
     /// More was there to go than a moment before: it is rehearsed once more, if anything is left.
     pub(super) fn stopped_by_limit(&mut self, paths: Vec<DirtyPath>) {
-        let budget = self.budget.as_ref();
-        if budget.is_some_and(|budget| budget.left(Instant::now()) > 0) {
+        if self.has_budget() {
             self.report.again.extend(paths);
         } else {
             self.withhold(paths, 1);
         }
+    }
+
+    /// Whether anything is left that may be removed.
+    pub(super) fn has_budget(&self) -> bool {
+        let budget = self.budget.as_ref();
+        budget.is_none_or(|budget| budget.left(Instant::now()) > 0)
     }
 
     /// A run that only sends has stopped at what is in the way, and names it: that is all there is to be said of it.

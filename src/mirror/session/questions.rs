@@ -7,7 +7,7 @@ use std::time::Duration;
 use tokio::sync::oneshot;
 use tracing::info;
 
-use super::{Session, Sight};
+use super::{Session, Sight, Waiting};
 use crate::config::Target;
 use crate::control::{Scope, counted};
 use crate::filter::Filter;
@@ -23,8 +23,20 @@ use crate::watch::PULSE;
 /// How often a watcher that was asked for a sign of life is looked at.
 const BEAT_CHECK: Duration = Duration::from_millis(20);
 
+/// There is nothing to be asked about.
+const NOT_THERE: &str = "the source is not there";
 /// Nobody does it any more.
 const ENDING: &str = "it is ending";
+
+impl Waiting {
+    /// Nobody waits any more.
+    fn is_over(&self) -> bool {
+        match self {
+            Self::Flush(reply) => reply.is_closed(),
+            Self::Verify(_, reply) => reply.is_closed(),
+        }
+    }
+}
 
 impl Session<'_> {
     /// A person says that whatever is there now is the source. The file system may hang, so nobody waits for it here.
@@ -102,11 +114,17 @@ impl Session<'_> {
             Question::Flush(reply) => self.flush(scope, reply),
             Question::Resync(path, reply) => self.settle(scope, Some(path), reply).await,
             Question::Verify(path, reply) => {
-                // As long as the source is walked, nobody knows what is on its way.
-                if self.sight == Sight::Walking {
-                    self.verifying.push((scope, path, reply));
-                } else {
-                    self.verify(scope, path, reply).await;
+                // What nobody has told yet is no drift.
+                match self.sight {
+                    Sight::Walking => self.verifying.push((scope, path, reply)),
+                    Sight::Absent => self.verify(scope, path, reply).await,
+                    Sight::Whole => match self.ask_watcher() {
+                        Ok(number) => {
+                            let waiting = Waiting::Verify(path, reply);
+                            self.waiting.insert(number, (scope, waiting));
+                        }
+                        Err(_) => self.verify(scope, path, reply).await,
+                    },
                 }
             }
             Question::RetryFailed(reply) => {
@@ -125,14 +143,7 @@ impl Session<'_> {
         }
     }
 
-    /// What is to be verified after all.
-    pub(super) async fn verify_waiting(&mut self) {
-        for (scope, path, reply) in std::mem::take(&mut self.verifying) {
-            self.verify(scope, path, reply).await;
-        }
-    }
-
-    async fn verify(&self, scope: Scope, path: RelPath, reply: Verifier) {
+    pub(super) async fn verify(&self, scope: Scope, path: RelPath, reply: Verifier) {
         let numbers: Vec<u32> = self.lanes_of(scope).map(|lane| lane.number).collect();
         let verify = |reply| LaneMessage::Verify(path.clone(), reply);
         let waits = self.ask_lanes(scope, verify).await;
@@ -158,7 +169,7 @@ impl Session<'_> {
     }
 
     /// What nobody can tell is at the remotes.
-    pub(super) fn blind_spots(&self) -> Option<String> {
+    fn blind_spots(&self) -> Option<String> {
         let gauges = self.watching.as_ref()?.gauges();
         let unwatched = gauges.uncovered.load(Ordering::Relaxed);
         let number = counted(unwatched, "directory is", "directories are");
@@ -167,26 +178,53 @@ impl Session<'_> {
 
     /// Has the watcher tell first what it knows.
     fn flush(&mut self, scope: Scope, reply: oneshot::Sender<Settled>) {
-        let held = |cause: String| Settled::Held(cause);
-        let Some(watching) = &self.watching else {
-            let _ = reply.send(held("the source is not there".into()));
-            return;
-        };
+        match self.ask_watcher() {
+            Ok(number) => {
+                self.waiting.insert(number, (scope, Waiting::Flush(reply)));
+            }
+            Err(cause) => drop(reply.send(Settled::Held(cause))),
+        }
+    }
+
+    /// The number under which the watcher says that it has told all that it knows; `Err` if it cannot be asked.
+    fn ask_watcher(&mut self) -> Result<u64, String> {
+        let watching = self.watching.as_ref().ok_or(NOT_THERE)?;
         let number = self.next_question;
         self.next_question += 1;
-        match watching.ask(number) {
-            Ok(()) => {
-                self.flushing.retain(|_, (_, reply)| !reply.is_closed());
-                self.flushing.insert(number, (scope, reply));
+        watching
+            .ask(number)
+            .map_err(|error| format!("the watcher cannot be asked: {error}"))?;
+        self.waiting.retain(|_, (_, waiting)| !waiting.is_over());
+        Ok(number)
+    }
+
+    /// The watcher has told all that it knew.
+    pub(super) async fn on_reached(&mut self, scope: Scope, waiting: Waiting) {
+        match waiting {
+            Waiting::Flush(reply) => match self.blind_spots() {
+                Some(cause) => drop(reply.send(Settled::Held(cause))),
+                None => self.settle(scope, None, reply).await,
+            },
+            Waiting::Verify(path, reply) => self.verify(scope, path, reply).await,
+        }
+    }
+
+    /// There is no watcher any more.
+    pub(super) async fn answer_without_watcher(&mut self) {
+        let mut verifying = std::mem::take(&mut self.verifying);
+        for (_, (scope, waiting)) in std::mem::take(&mut self.waiting) {
+            match waiting {
+                Waiting::Flush(reply) => drop(reply.send(Settled::Held(NOT_THERE.into()))),
+                Waiting::Verify(path, reply) => verifying.push((scope, path, reply)),
             }
-            Err(error) => {
-                let _ = reply.send(held(format!("the watcher cannot be asked: {error}")));
-            }
+        }
+        for (scope, path, reply) in verifying {
+            self.verify(scope, path, reply).await;
         }
     }
 
     /// Waits for the lanes. What was asked to be compared may wait for a person.
-    pub(super) async fn settle(
+    async fn settle(
         &mut self,
         scope: Scope,
         resync: Option<RelPath>,

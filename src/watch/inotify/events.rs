@@ -6,9 +6,10 @@ use std::time::Instant;
 use rustix::fs::inotify::ReadFlags;
 use rustix::fs::{AtFlags, FileType, OFlags, Stat};
 
+use super::volumes::not_mounted;
 use super::walk::{LazyRoot, Tell};
 use super::{Event, Move, Named, WatchThread};
-use crate::change::{Blindness, Change};
+use crate::change::Change;
 use crate::config::Removals;
 use crate::filter::Kind;
 use crate::path::{RelPath, proc_path};
@@ -43,9 +44,7 @@ impl WatchThread {
                 self.root_is_gone(!flags.contains(ReadFlags::MOVE_SELF));
             } else if flags.contains(ReadFlags::UNMOUNT) {
                 self.unmounted.insert(dir);
-                let cause = "its file system is not mounted";
-                self.uncovered
-                    .insert(dir, Blindness::Failed(cause.into()), Instant::now());
+                self.uncovered.insert(dir, not_mounted(), Instant::now());
             }
             return;
         }
@@ -315,12 +314,17 @@ impl WatchThread {
             return Some(displaced);
         }
         let node = self.tree.child(dir, name)?;
+        Some(self.detach(node))
+    }
+
+    fn detach(&mut self, node: NodeId) -> Move {
+        let stirred = self.walked.concerns(&self.tree, node);
         self.tree.detach(node);
-        Some(Move {
+        Move {
             node,
             since: Instant::now(),
-            stirred: false,
-        })
+            stirred,
+        }
     }
 
     /// Whatever has this name loses it to another.
@@ -328,12 +332,7 @@ impl WatchThread {
         let Some(node) = self.tree.child(dir, name) else {
             return;
         };
-        self.tree.detach(node);
-        let moving = Move {
-            node,
-            since: Instant::now(),
-            stirred: false,
-        };
+        let moving = self.detach(node);
         if let Some(other) = self.displaced.insert((dir, name.into()), moving) {
             self.remove(other.node);
         }

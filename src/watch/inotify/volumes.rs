@@ -7,12 +7,17 @@ use rustix::fs::OFlags;
 
 use super::WatchThread;
 use super::walk::{LazyRoot, Tell};
-use crate::change::Change;
+use crate::change::{Blindness, Change};
 use crate::filter::Kind;
 use crate::lasting::Lasting;
 use crate::mounts::Mounted;
 use crate::path::{RelPath, SourceRoot};
 use crate::watch::tree::ROOT;
+
+/// Why a directory is not watched that was a mount point.
+pub(super) fn not_mounted() -> Blindness {
+    Blindness::Failed("its file system is not mounted".into())
+}
 
 impl WatchThread {
     /// Whether a file system is mounted at a directory of the source.
@@ -67,13 +72,17 @@ impl WatchThread {
         if filter.is_some_and(|filter| filter.covers(path, Kind::Directory)) {
             return;
         }
+        let mut node = ROOT;
+        for name in path.as_bytes().split(|byte| *byte == b'/') {
+            node = self.tree.child_or_new(node, name);
+        }
         if is_mounted {
-            let mut node = ROOT;
-            for name in path.as_bytes().split(|byte| *byte == b'/') {
-                node = self.tree.child_or_new(node, name);
-            }
             self.unmounted.remove(&node);
             self.walk_new(root, node, Tell::Nothing);
+        } else {
+            // Where it was bound, or was unmounted lazily, its watch is still that of what was there.
+            self.unmounted.insert(node);
+            self.uncover(node, not_mounted());
         }
         self.changes.push(Change::subtree(path.clone()));
     }

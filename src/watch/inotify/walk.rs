@@ -14,10 +14,10 @@ use rustix::io::Errno;
 
 use super::super::WatchConfig;
 use super::super::tree::NodeId;
-use super::WatchThread;
+use super::{MESSAGE, WatchThread};
 use crate::change::{Blindness, Change};
 use crate::filter::Kind;
-use crate::path::{Identity, SourceRoot, look, proc_path};
+use crate::path::{Identity, RelPath, SourceRoot, look, proc_path};
 
 /// While a walk lasts, events are read this often so that the kernel's queue does not overflow.
 const DIRECTORIES_PER_READ: usize = 256;
@@ -33,7 +33,7 @@ pub(super) enum Tell {
     Nothing,
     /// Each entry may differ: it may have come before the watch.
     Entries,
-    /// What the filter before excluded.
+    /// What one of the filters before excluded.
     Uncovered,
     /// Files written a moment ago: their last events may have been dropped.
     Racy(SystemTime),
@@ -108,6 +108,14 @@ impl WatchThread {
         match rustix::fs::inotify::add_watch(&self.inotify, proc_path(fd.as_fd()), self.mask(node))
         {
             Ok(watch) => {
+                if let Some((other, path)) = self.other_place(root, &fd, node, watch) {
+                    // The watch is the other's still, with what that one is to be told.
+                    let mask = self.mask(other);
+                    let _ =
+                        rustix::fs::inotify::add_watch(&self.inotify, proc_path(fd.as_fd()), mask);
+                    let cause = format!("it is mounted at `{path}` of the source as well");
+                    return self.uncover(node, Blindness::Failed(cause));
+                }
                 if self.tree.set_watch(node, watch) {
                     self.unsure.contradict();
                 }
@@ -124,6 +132,9 @@ impl WatchThread {
             if number % ENTRIES_PER_BEAT == ENTRIES_PER_BEAT - 1 {
                 self.beat();
                 self.gauges.walked.fetch_add(1, Ordering::Relaxed);
+                if self.changes.len() >= MESSAGE {
+                    self.flush();
+                }
             }
             let entry = match entry {
                 Ok(entry) => entry,
@@ -157,37 +168,74 @@ impl WatchThread {
             if is_directory && self.is_entered(&fd, name) {
                 pending.push(self.tree.child_or_new(node, name));
             }
-            match tell {
-                Tell::Nothing => {}
-                // Made by itself, it would not be told either; what is in it is.
-                Tell::Entries if is_directory && !self.config.switches.create_folder => {}
-                // A link by itself is told as written, too.
-                Tell::Entries if kind == FileType::Symlink => {
-                    self.changes.push(Change::written(path.join(name)));
-                }
-                Tell::Entries => self.changes.push(Change::entry(path.join(name))),
-                Tell::Uncovered => {
-                    let (before, path) = (self.filter_before.as_ref(), path.join(name));
-                    let kind = Kind::directory_if(is_directory);
-                    if before.is_some_and(|before| before.excludes(&path, kind)) {
-                        self.changes.push(if is_directory {
-                            Change::subtree(path)
-                        } else {
-                            Change::written(path)
-                        });
-                    }
-                }
-                Tell::Racy(since) => {
-                    if kind == FileType::RegularFile && was_written_since(&fd, name, since) {
-                        self.changes.push(Change::written(path.join(name)));
-                    }
-                }
-            }
+            self.tell_entry(tell, (node, &path, &fd), name, kind);
         }
         // Where directories are not sent by themselves, they are not compared by themselves either.
         if tell == Tell::Entries && self.config.switches.create_folder {
             self.changes.push(Change::made(path, self.handled_until));
         }
+    }
+
+    /// Tells of an entry of a directory what a walk is to tell.
+    fn tell_entry(
+        &mut self,
+        tell: Tell,
+        (node, dir, fd): (NodeId, &RelPath, &OwnedFd),
+        name: &[u8],
+        kind: FileType,
+    ) {
+        let is_directory = kind == FileType::Directory;
+        match tell {
+            Tell::Nothing => {}
+            // Made by itself, it would not be told either; what is in it is.
+            Tell::Entries if is_directory && !self.config.switches.create_folder => {}
+            // A link by itself is told as written, too.
+            Tell::Entries if kind == FileType::Symlink => {
+                self.changes.push(Change::written(dir.join(name)));
+            }
+            Tell::Entries => {
+                // Its content may be on its way, and its close would not be told.
+                let switches = self.config.switches;
+                let is_told = switches.close_write || switches.modify;
+                if kind == FileType::RegularFile && !is_told {
+                    self.open_files.on_write(node, name, Instant::now());
+                }
+                self.changes.push(Change::entry(dir.join(name)));
+            }
+            Tell::Uncovered => {
+                let (mut before, path) = (self.filters_before.iter(), dir.join(name));
+                let kind = Kind::directory_if(is_directory);
+                if before.any(|before| before.excludes(&path, kind)) {
+                    self.changes.push(if is_directory {
+                        Change::subtree(path)
+                    } else {
+                        Change::written(path)
+                    });
+                }
+            }
+            Tell::Racy(since) => {
+                if kind == FileType::RegularFile && was_written_since(fd, name, since) {
+                    self.changes.push(Change::written(dir.join(name)));
+                }
+            }
+        }
+    }
+
+    /// Whether the kernel tells of this directory under another name that it has as well: one of the two is bound over
+    /// the other, or their file system is mounted twice. It has one watch at most.
+    fn other_place(
+        &self,
+        root: &SourceRoot,
+        fd: &OwnedFd,
+        node: NodeId,
+        watch: i32,
+    ) -> Option<(NodeId, RelPath)> {
+        let other = self.tree.by_watch(watch).filter(|other| *other != node)?;
+        let path = self.tree.path(other)?;
+        let there = root.open_dir(&path, OFlags::PATH).ok()?;
+        let (here, there) = (rustix::fs::fstat(fd).ok()?, rustix::fs::fstat(there).ok()?);
+        let is_same = (here.st_dev, here.st_ino) == (there.st_dev, there.st_ino);
+        is_same.then_some((other, path))
     }
 
     /// With `-x`, rsync sends a mount point but nothing below it.

@@ -33,6 +33,12 @@ impl Walked {
         let mut all = self.now.iter().chain(&self.before);
         all.any(|node| tree.is_within(*node, dir))
     }
+
+    /// The same, or above it: a walk that began there may have met another directory under this one's name.
+    pub fn concerns(&self, tree: &WatchTree, dir: NodeId) -> bool {
+        let mut all = self.now.iter().chain(&self.before);
+        self.holds_any_in(tree, dir) || all.any(|node| tree.is_within(dir, *node))
+    }
 }
 
 #[cfg(test)]
@@ -56,5 +62,18 @@ mod tests {
             walked.on_drained();
         }
         assert!(!walked.holds_any_in(&tree, parent));
+    }
+
+    #[test]
+    fn a_walk_from_above_may_have_met_what_moves_meanwhile() {
+        let mut tree = WatchTree::new();
+        let site = tree.child_or_new(ROOT, b"site");
+        let below = tree.child_or_new(site, b"m");
+        let mut walked = Walked::default();
+        walked.insert(ROOT);
+        assert!(walked.concerns(&tree, below) && !walked.holds_any_in(&tree, below));
+        walked.on_drained();
+        walked.on_drained();
+        assert!(!walked.concerns(&tree, below));
     }
 }
