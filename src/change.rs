@@ -5,6 +5,10 @@ use std::time::Instant;
 use crate::path::RelPath;
 
 /// "This path may differ now". Never "do this operation": whoever acts on it looks at the source first.
+#[expect(
+    clippy::struct_excessive_bools,
+    reason = "each is seen, or not, by itself"
+)]
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Change {
     /// What may differ.
@@ -27,6 +31,8 @@ pub struct Change {
     /// Nothing but this: it is a directory that is watched now, and was made after that time. What came and went in it in
     /// between, nobody tells.
     pub made: Option<Instant>,
+    /// Nobody saw it change: it is compared now and then, which is no news by itself.
+    pub unseen: bool,
 }
 
 impl Change {
@@ -41,6 +47,7 @@ impl Change {
             removed: false,
             kept: false,
             made: None,
+            unseen: false,
         }
     }
 
@@ -64,6 +71,7 @@ impl Change {
             removed: false,
             kept: false,
             made: None,
+            unseen: false,
         }
     }
 
@@ -107,6 +115,7 @@ impl Change {
             removed: false,
             kept: false,
             made: None,
+            unseen: false,
         }
     }
 }

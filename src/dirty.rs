@@ -209,13 +209,10 @@ impl DirtySet {
         dirty.tries = dirty.tries.saturating_add(1);
         let extent = dirty.extent;
         let change = Change {
-            path: dirty.path.clone(),
             extent,
             written: dirty.written,
-            linked: None,
             removed: dirty.removed,
-            kept: false,
-            made: None,
+            ..Change::entry(dirty.path.clone())
         };
         let due = match extent {
             Extent::Entry | Extent::Name => self.due(&change, now),

@@ -203,7 +203,10 @@ impl Witness {
         let now = Instant::now();
         let (mut ready, mut dropped) = (Vec::new(), 0);
         let mut owed = lock(&self.owed);
-        for change in changes.iter().filter(|change| change.made.is_none()) {
+        for change in changes
+            .iter()
+            .filter(|change| change.made.is_none() && !change.unseen)
+        {
             match owed.on_change(change, now) {
                 Noted::Waits => {}
                 Noted::Ready(path) => ready.push(path),
@@ -270,19 +273,19 @@ mod tests {
 
     #[test]
     fn what_is_elsewhere_takes_up_no_room() {
-        let concerns = |path: &str, extent| {
+        let is_told = |path: &str, extent| {
             let ready = Ready {
                 path: RelPath::new(path.as_bytes()).expect("a valid path"),
                 extent,
                 may_be_gone: true,
             };
-            super::concerns(Some(Path::new("/data/small")), Path::new("/data"), &ready)
+            concerns(Some(Path::new("/data/small")), Path::new("/data"), &ready)
         };
-        assert!(concerns("small/file", Extent::Entry));
-        assert!(concerns("small", Extent::Entry));
-        assert!(!concerns("smaller", Extent::Entry));
-        assert!(!concerns("big/file", Extent::Subtree));
-        assert!(concerns("", Extent::Subtree), "it is below");
-        assert!(!concerns("", Extent::Entry));
+        assert!(is_told("small/file", Extent::Entry));
+        assert!(is_told("small", Extent::Entry));
+        assert!(!is_told("smaller", Extent::Entry));
+        assert!(!is_told("big/file", Extent::Subtree));
+        assert!(is_told("", Extent::Subtree), "it is below");
+        assert!(!is_told("", Extent::Entry));
     }
 }

@@ -258,7 +258,7 @@ proptest! {
             match step {
                 Step::Insert(path, linked, written, subtree) => {
                     let extent = if subtree { Extent::Subtree } else { Extent::Entry };
-                    set.insert(Change { path: path.clone(), extent, written, linked, removed: false, kept: false, made: None }, now);
+                    set.insert(Change { path: path.clone(), extent, written, linked, removed: false, kept: false, made: None, unseen: false }, now);
                     owed.push((path, extent, linked.is_some(), now));
                 }
                 Step::Take(most) => {

@@ -132,8 +132,12 @@ async fn start(mut command: tokio::process::Command, program: &str) -> Result<Ch
         let (runtime, program) = (Handle::current(), program.to_owned());
         let start = move || {
             let (_entered, _permit) = (runtime.enter(), permit);
+            // That waits as the start would, and whoever has given up by then has no use for it.
+            let _ = Path::new(&program).metadata();
+            if tell.is_closed() {
+                return;
+            }
             let started = command.spawn();
-            // Whoever gave up meanwhile has no use for it, and it is killed.
             let _ = tell.send(started.map_err(|error| not_started(&program, &error)));
         };
         thread::Builder::new()

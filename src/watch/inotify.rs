@@ -21,7 +21,7 @@ use tokio::sync::mpsc;
 
 use self::unsure::{Doubt, Unsure};
 use self::volumes::not_mounted;
-use self::walk::{LazyRoot, Tell};
+use self::walk::{LazyRoot, Tell, blindness, says_no_directory};
 use self::walked::Walked;
 use super::open_files::OpenFiles;
 use super::tree::{NodeId, ROOT, WatchTree};
@@ -475,23 +475,30 @@ impl WatchThread {
             };
             if self.unmounted.contains(&node) {
                 match self.is_mounted(&path, &mut root) {
-                    Ok(true) => {}
-                    // What the bare mount point says of the receivers is for the guards of the lanes.
-                    Ok(false) => {
+                    // Nobody tells when it is mounted again.
+                    Ok(false) if self.table.is_none() => {
                         self.uncover(node, not_mounted());
-                        self.changes.push(Change::subtree(path));
                         continue;
                     }
+                    // What a bare mount point says of the receivers is for the guards of the lanes.
+                    Ok(_) => {}
                     // It was on that file system.
-                    Err(_) => {
+                    Err(error) if says_no_directory(&error) => {
                         self.remove(node);
+                        continue;
+                    }
+                    Err(error) => {
+                        self.uncover(node, blindness(&error));
                         continue;
                     }
                 }
                 self.unmounted.remove(&node);
             }
             self.walk_new(&mut root, node, Tell::Nothing);
-            self.changes.push(Change::subtree(path));
+            self.changes.push(Change {
+                unseen: self.uncovered.holds(node),
+                ..Change::subtree(path)
+            });
         }
     }
 

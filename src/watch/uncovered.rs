@@ -21,6 +21,7 @@ pub struct Uncovered {
     due: Option<Instant>,
     wait: Duration,
     told: usize,
+    told_of_watches: bool,
 }
 
 impl Uncovered {
@@ -40,7 +41,12 @@ impl Uncovered {
             self.wait = self.wait.max(FIRST_WAIT);
         }
         self.nodes.insert(node);
-        self.cause.get_or_insert(cause);
+        // Where watches are missing, somebody can do something about it.
+        if cause == Blindness::NoWatches {
+            self.cause = Some(cause);
+        } else {
+            self.cause.get_or_insert(cause);
+        }
         self.due.get_or_insert(now + self.wait);
     }
 
@@ -77,15 +83,17 @@ impl Uncovered {
     /// Their number and the cause, if the number has changed much since it was told last.
     pub fn take_news(&mut self) -> Option<(u64, Blindness)> {
         let (len, told) = (self.nodes.len(), self.told);
+        let lacks_watches = self.cause == Some(Blindness::NoWatches);
         let is_news = match (told, len) {
             (0, 0) => false,
             (0, _) | (_, 0) => true,
-            _ => len > told * 2,
+            _ => len > told * 2 || (lacks_watches && !self.told_of_watches),
         };
         if !is_news {
             return None;
         }
         self.told = len;
+        self.told_of_watches = lacks_watches && len > 0;
         let cause = self.cause.clone().unwrap_or(Blindness::NoWatches);
         if len == 0 {
             self.wait = Duration::ZERO;

@@ -10,6 +10,7 @@ use crate::change::Extent;
 use crate::config::Removals;
 use crate::dirty::{DirtyPath, Route};
 use crate::fail_queue::Failure;
+use crate::lane::budget::Budget;
 use crate::lane::{End, Unswept};
 use crate::path::{RelPath, SourceRoot};
 use crate::resolve::directories;
@@ -194,13 +195,15 @@ impl Transfer {
         let (later, dirs): (Vec<_>, Vec<_>) = all.partition(is_busy);
         self.report.unswept = later;
         let budget = self.budget.clone();
-        let (owed, left): (Vec<_>, Vec<_>) = dirs.into_iter().partition(|one| one.tree.is_some());
-        for part in [owed, left] {
+        let granted = budget.as_ref().and_then(Budget::granted_at);
+        let (accepted, others): (Vec<_>, Vec<_>) = dirs
+            .into_iter()
+            .partition(|one| one.tree.is_some() && one.tree <= granted);
+        // Whatever else the job is for: nobody was asked about left-overs.
+        for (part, newest) in [(accepted, granted), (others, None)] {
             if part.is_empty() {
                 continue;
             }
-            // Whatever else the job is for: a person was asked about the trees, and not about left-overs.
-            let newest = part.iter().filter_map(|one| one.tree).max();
             self.budget = budget.as_ref().map(|budget| budget.since(newest));
             let dirs: BTreeSet<RelPath> = part.iter().map(|one| one.dir.clone()).collect();
             if !self.sweep_in(root, dirs.into_iter().collect()).await {

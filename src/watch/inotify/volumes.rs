@@ -12,7 +12,7 @@ use crate::filter::Kind;
 use crate::lasting::Lasting;
 use crate::mounts::Mounted;
 use crate::path::{RelPath, SourceRoot};
-use crate::watch::tree::ROOT;
+use crate::watch::tree::{NodeId, ROOT};
 
 /// Why a directory is not watched that was a mount point.
 pub(super) fn not_mounted() -> Blindness {
@@ -67,23 +67,24 @@ impl WatchThread {
         self.root_is_gone(false);
     }
 
+    fn node_at(&mut self, path: &RelPath) -> NodeId {
+        let names = path.as_bytes().split(|byte| *byte == b'/');
+        names.fold(ROOT, |node, name| self.tree.child_or_new(node, name))
+    }
+
     fn on_mount(&mut self, path: &RelPath, is_mounted: bool, root: &mut LazyRoot) {
         let filter = self.config.filter.as_ref();
         if filter.is_some_and(|filter| filter.covers(path, Kind::Directory)) {
             return;
         }
-        let mut node = ROOT;
-        for name in path.as_bytes().split(|byte| *byte == b'/') {
-            node = self.tree.child_or_new(node, name);
+        let node = self.node_at(path);
+        if !is_mounted {
+            // Where it was bound, or was unmounted lazily, its watches are still those of what was there.
+            self.remove(node);
         }
-        if is_mounted {
-            self.unmounted.remove(&node);
-            self.walk_new(root, node, Tell::Nothing);
-        } else {
-            // Where it was bound, or was unmounted lazily, its watch is still that of what was there.
-            self.unmounted.insert(node);
-            self.uncover(node, not_mounted());
-        }
+        let node = self.node_at(path);
+        self.unmounted.remove(&node);
+        self.walk_new(root, node, Tell::Nothing);
         self.changes.push(Change::subtree(path.clone()));
     }
 }

@@ -14,7 +14,7 @@ use rustix::io::Errno;
 
 use super::super::WatchConfig;
 use super::super::tree::NodeId;
-use super::{MESSAGE, WatchThread};
+use super::{MESSAGE, RACY, WatchThread};
 use crate::change::{Blindness, Change};
 use crate::filter::Kind;
 use crate::path::{Identity, RelPath, SourceRoot, look, proc_path};
@@ -98,7 +98,7 @@ impl WatchThread {
             // It is gone or something else by now; the event that says so follows.
             Err(error) if says_no_directory(&error) => {
                 if let Some(parent) = self.tree.parent(node) {
-                    self.walked.insert(parent);
+                    self.walked.insert_missed(parent);
                 }
                 return self.remove(node);
             }
@@ -197,7 +197,8 @@ impl WatchThread {
                 // Its content may be on its way, and its close would not be told.
                 let switches = self.config.switches;
                 let is_told = switches.close_write || switches.modify;
-                if kind == FileType::RegularFile && !is_told {
+                let is_young = || was_written_since(fd, name, SystemTime::now() - RACY);
+                if kind == FileType::RegularFile && !is_told && is_young() {
                     self.open_files.on_write(node, name, Instant::now());
                 }
                 self.changes.push(Change::entry(dir.join(name)));
@@ -267,13 +268,13 @@ impl LazyRoot {
     }
 }
 
-fn says_no_directory(error: &io::Error) -> bool {
+pub(super) fn says_no_directory(error: &io::Error) -> bool {
     [Errno::NOENT, Errno::NOTDIR, Errno::LOOP]
         .iter()
         .any(|errno| error.raw_os_error() == Some(errno.raw_os_error()))
 }
 
-fn blindness(error: &io::Error) -> Blindness {
+pub(super) fn blindness(error: &io::Error) -> Blindness {
     match error.kind() {
         io::ErrorKind::PermissionDenied => Blindness::Denied,
         _ => Blindness::Failed(error.to_string()),

@@ -12,15 +12,28 @@ use super::super::tree::{NodeId, WatchTree};
 #[derive(Debug, Default)]
 pub(super) struct Walked {
     /// Since the kernel's queue was empty.
-    now: BTreeSet<NodeId>,
+    now: Walks,
     /// Between the last two times that it was: what had happened by then is read by now, but not yet handled.
-    before: BTreeSet<NodeId>,
+    before: Walks,
+}
+
+#[derive(Debug, Default)]
+struct Walks {
+    /// Where they began.
+    begun: BTreeSet<NodeId>,
+    /// Where they missed something.
+    missed: BTreeSet<NodeId>,
 }
 
 impl Walked {
-    /// A walk began here, or missed something in here.
+    /// A walk began here.
     pub fn insert(&mut self, node: NodeId) {
-        self.now.insert(node);
+        self.now.begun.insert(node);
+    }
+
+    /// A walk missed something in here.
+    pub fn insert_missed(&mut self, node: NodeId) {
+        self.now.missed.insert(node);
     }
 
     /// All that was read is handled, and the last reading left nothing in the queue.
@@ -30,14 +43,17 @@ impl Walked {
 
     /// Whether one of them is this directory or below it.
     pub fn holds_any_in(&self, tree: &WatchTree, dir: NodeId) -> bool {
-        let mut all = self.now.iter().chain(&self.before);
+        let sets = [&self.now, &self.before].into_iter();
+        let mut all = sets.flat_map(|walks| walks.begun.iter().chain(&walks.missed));
         all.any(|node| tree.is_within(*node, dir))
     }
 
-    /// The same, or above it: a walk that began there may have met another directory under this one's name.
+    /// The same, or a walk began above it: it may have met another directory under this one's name.
     pub fn concerns(&self, tree: &WatchTree, dir: NodeId) -> bool {
-        let mut all = self.now.iter().chain(&self.before);
-        self.holds_any_in(tree, dir) || all.any(|node| tree.is_within(dir, *node))
+        let is_begun =
+            |node: NodeId| self.now.begun.contains(&node) || self.before.begun.contains(&node);
+        std::iter::successors(Some(dir), |node| tree.parent(*node)).any(is_begun)
+            || self.holds_any_in(tree, dir)
     }
 }
 
