@@ -99,6 +99,7 @@ impl Watcher for Inotify {
             quick_reads: 0,
             overflow: Overflow::default(),
             unmounted: BTreeSet::new(),
+            second_places: BTreeSet::new(),
             are_mounts_new: false,
             table: MountTable::open().ok(),
             mounts: BTreeMap::new(),
@@ -181,6 +182,8 @@ struct WatchThread {
     overflow: Overflow,
     /// Directories whose file system was unmounted, so that another is seen in their place, or none.
     unmounted: BTreeSet<NodeId>,
+    /// Directories whose watch is that of another place where they are mounted as well.
+    second_places: BTreeSet<NodeId>,
     /// It was seen to have changed.
     are_mounts_new: bool,
     /// What is mounted in the whole machine.
@@ -425,6 +428,7 @@ impl WatchThread {
     fn remove(&mut self, node: NodeId) {
         self.uncovered.forget(node);
         self.unmounted.remove(&node);
+        self.second_places.remove(&node);
         for watch in self.tree.remove(node) {
             self.remove_watch(watch);
         }
@@ -496,7 +500,7 @@ impl WatchThread {
             }
             self.walk_new(&mut root, node, Tell::Nothing);
             self.changes.push(Change {
-                unseen: self.uncovered.holds(node),
+                unseen: self.second_places.contains(&node),
                 ..Change::subtree(path)
             });
         }

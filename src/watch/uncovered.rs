@@ -75,6 +75,7 @@ impl Uncovered {
             return BTreeSet::new();
         }
         self.due = None;
+        self.told_of_watches &= self.cause == Some(Blindness::NoWatches);
         self.cause = None;
         self.wait = (self.wait * 2).clamp(FIRST_WAIT, LONGEST_WAIT);
         std::mem::take(&mut self.nodes)
@@ -146,5 +147,30 @@ mod tests {
                 .due()
                 .is_some_and(|due| due <= later + FIRST_WAIT * 2)
         );
+    }
+
+    #[test]
+    fn a_lack_of_watches_is_told_each_time_whatever_else_is_not_watched() {
+        let mut uncovered = Uncovered::default();
+        let mut now = Instant::now();
+        let other = || Blindness::Failed("it is elsewhere".into());
+        uncovered.insert(1, other(), now);
+        assert_eq!(uncovered.take_news(), Some((1, other())));
+        let lacking = Some((2, Blindness::NoWatches));
+        for (lacks, news) in [
+            (true, lacking.clone()),
+            (true, None),
+            (false, None),
+            (true, lacking),
+            (true, None),
+        ] {
+            now = uncovered.due().expect("a time");
+            uncovered.take(now);
+            uncovered.insert(1, other(), now);
+            if lacks {
+                uncovered.insert(2, Blindness::NoWatches, now);
+            }
+            assert_eq!(uncovered.take_news(), news, "{lacks}");
+        }
     }
 }

@@ -196,11 +196,11 @@ impl Transfer {
         self.report.unswept = later;
         let budget = self.budget.clone();
         let granted = budget.as_ref().and_then(Budget::granted_at);
-        let (accepted, others): (Vec<_>, Vec<_>) = dirs
-            .into_iter()
-            .partition(|one| one.tree.is_some() && one.tree <= granted);
+        let (trees, left): (Vec<_>, Vec<_>) = dirs.into_iter().partition(|one| one.tree.is_some());
+        let (accepted, young): (Vec<_>, Vec<_>) =
+            trees.into_iter().partition(|one| one.tree <= granted);
         // Whatever else the job is for: nobody was asked about left-overs.
-        for (part, newest) in [(accepted, granted), (others, None)] {
+        for (part, newest) in [(accepted, granted), (young, None), (left, None)] {
             if part.is_empty() {
                 continue;
             }

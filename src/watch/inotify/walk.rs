@@ -9,7 +9,7 @@ use std::sync::atomic::Ordering;
 use std::time::{Instant, SystemTime};
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
-use rustix::fs::{AtFlags, Dir, FileType, OFlags};
+use rustix::fs::{AtFlags, Dir, FileType, OFlags, Stat};
 use rustix::io::Errno;
 
 use super::super::WatchConfig;
@@ -113,9 +113,11 @@ impl WatchThread {
                     let mask = self.mask(other);
                     let _ =
                         rustix::fs::inotify::add_watch(&self.inotify, proc_path(fd.as_fd()), mask);
+                    self.second_places.insert(node);
                     let cause = format!("it is mounted at `{path}` of the source as well");
                     return self.uncover(node, Blindness::Failed(cause));
                 }
+                self.second_places.remove(&node);
                 if self.tree.set_watch(node, watch) {
                     self.unsure.contradict();
                 }
@@ -197,7 +199,8 @@ impl WatchThread {
                 // Its content may be on its way, and its close would not be told.
                 let switches = self.config.switches;
                 let is_told = switches.close_write || switches.modify;
-                let is_young = || was_written_since(fd, name, SystemTime::now() - RACY);
+                let is_young =
+                    || was_since(fd, name, SystemTime::now() - RACY, |stat| stat.st_ctime);
                 if kind == FileType::RegularFile && !is_told && is_young() {
                     self.open_files.on_write(node, name, Instant::now());
                 }
@@ -215,7 +218,8 @@ impl WatchThread {
                 }
             }
             Tell::Racy(since) => {
-                if kind == FileType::RegularFile && was_written_since(fd, name, since) {
+                if kind == FileType::RegularFile && was_since(fd, name, since, |stat| stat.st_mtime)
+                {
                     self.changes.push(Change::written(dir.join(name)));
                 }
             }
@@ -281,10 +285,11 @@ pub(super) fn blindness(error: &io::Error) -> Blindness {
     }
 }
 
-fn was_written_since(dir: &OwnedFd, name: &[u8], since: SystemTime) -> bool {
+/// Whether one of its times is not older.
+fn was_since(dir: &OwnedFd, name: &[u8], since: SystemTime, time: impl Fn(&Stat) -> i64) -> bool {
     let since = since
         .duration_since(SystemTime::UNIX_EPOCH)
         .map_or(0, |time| time.as_secs());
     rustix::fs::statat(dir, OsStr::from_bytes(name), AtFlags::SYMLINK_NOFOLLOW)
-        .is_ok_and(|stat| u64::try_from(stat.st_mtime).is_ok_and(|mtime| mtime >= since))
+        .is_ok_and(|stat| u64::try_from(time(&stat)).is_ok_and(|time| time >= since))
 }
