@@ -27,6 +27,7 @@ async fn a_storm_of_changes_is_told_now_and_then_and_to_the_end() {
         .board
         .update(|snapshot| snapshot.remotes[0].pending = 1);
     told.until("Pending", "1").await;
+    let first = begun.elapsed();
     let mut beat = interval(Duration::from_millis(10));
     for pending in 2..=CHANGES {
         beat.tick().await;
@@ -36,6 +37,10 @@ async fn a_storm_of_changes_is_told_now_and_then_and_to_the_end() {
     }
     let announcements = told.until("Pending", &CHANGES.to_string()).await;
     let seconds = begun.elapsed().as_secs() as usize;
+    assert!(
+        first < Duration::from_millis(900),
+        "the first took {first:?}"
+    );
     assert!(
         announcements <= seconds + 1,
         "{announcements} announcements in {seconds} s"
