@@ -33,6 +33,18 @@ impl Asked {
         Ok(asked)
     }
 
+    /// With a receiver that stands still, and a run that waits for it.
+    fn start_and_stand_still() -> io::Result<Self> {
+        let mut asked = Self::start()?;
+        asked.mirror.daemon.freeze();
+        grow(&asked.mirror.source("much"), 10, 50, 100)?;
+        let sersync = asked.mirror.sersync();
+        wait_until(SOON, "a run begins", || {
+            !sersync.rsync_children().is_empty()
+        });
+        Ok(asked)
+    }
+
     #[track_caller]
     fn ask(&self, arguments: &[&str], code: i32) -> Said {
         let said = self.bus.ask(arguments).expect("the program runs");
@@ -153,13 +165,7 @@ fn a_paused_mirror_gathers_its_changes_and_sends_them_when_it_is_resumed() -> io
 
 #[test]
 fn a_pause_ends_a_transfer_that_would_take_long_and_loses_nothing() -> io::Result<()> {
-    let mut asked = Asked::start()?;
-    asked.mirror.daemon.freeze();
-    grow(&asked.mirror.source("much"), 10, 50, 100)?;
-    let sersync = asked.mirror.sersync();
-    wait_until(SOON, "a run begins", || {
-        !sersync.rsync_children().is_empty()
-    });
+    let mut asked = Asked::start_and_stand_still()?;
     asked.ask(&["pause"], 0);
     assert_eq!(asked.mirror.sersync().rsync_children(), []);
     asked.mirror.daemon.thaw();
@@ -170,13 +176,7 @@ fn a_pause_ends_a_transfer_that_would_take_long_and_loses_nothing() -> io::Resul
 
 #[test]
 fn what_a_pause_had_begun_to_end_does_not_go_on_after_a_resume() -> io::Result<()> {
-    let mut asked = Asked::start()?;
-    asked.mirror.daemon.freeze();
-    grow(&asked.mirror.source("much"), 10, 50, 100)?;
-    let sersync = asked.mirror.sersync();
-    wait_until(SOON, "a run begins", || {
-        !sersync.rsync_children().is_empty()
-    });
+    let mut asked = Asked::start_and_stand_still()?;
     thread::scope(|scope| {
         scope.spawn(|| asked.ask(&["pause"], 0));
         let is_paused = || {
@@ -229,13 +229,7 @@ fn verify_lists_what_differs_and_changes_nothing_and_resync_mends_it() -> io::Re
 
 #[test]
 fn what_is_on_its_way_is_no_drift_and_a_remote_that_is_away_is_not_waited_for() -> io::Result<()> {
-    let mut asked = Asked::start()?;
-    asked.mirror.daemon.freeze();
-    grow(&asked.mirror.source("much"), 10, 50, 100)?;
-    let sersync = asked.mirror.sersync();
-    wait_until(SOON, "a run begins", || {
-        !sersync.rsync_children().is_empty()
-    });
+    let mut asked = Asked::start_and_stand_still()?;
     thread::scope(|scope| {
         let verified = scope.spawn(|| asked.bus.ask(&["verify"]));
         pause(Duration::from_secs(1)); // it must not begin before the daemon goes on
@@ -490,13 +484,7 @@ fn without_a_file_an_instance_has_the_name_and_the_password_it_is_given() -> io:
 
 #[test]
 fn the_status_answers_while_a_receiver_stands_still() -> io::Result<()> {
-    let mut asked = Asked::start()?;
-    asked.mirror.daemon.freeze();
-    grow(&asked.mirror.source("much"), 10, 50, 100)?;
-    let sersync = asked.mirror.sersync();
-    wait_until(SOON, "a run begins", || {
-        !sersync.rsync_children().is_empty()
-    });
+    let mut asked = Asked::start_and_stand_still()?;
     wait_until(SOON, "it says that there is something to do", || {
         let started = Instant::now();
         let status = asked.ask(&["status"], 0);
